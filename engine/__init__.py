@@ -1,0 +1,1 @@
+"""The inference engine: iteration-level batching of token sequences, on CPU and GPU."""

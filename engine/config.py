@@ -1,0 +1,62 @@
+"""The engine's settings: `engine.json` beside a model's `model.py`, and one environment variable."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from engine.errors import LoadError
+
+
+class EngineConfig(BaseModel):
+    """What `engine.json` may say. Unknown keys are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    checkpoint: str = Field(description="A hub id, or a folder; a relative folder starts at engine.json's.")
+    gpu_checkpoint: str | None = Field(None, description="What to load instead where there is a GPU.")
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
+        "auto", description="auto: the checkpoint's own, or float32 on a CPU that can't multiply it fast."
+    )
+    max_sequences: int = Field(16, ge=1, description="Sequences in the engine at once; more wait in Triton's queue.")
+    max_context: int | None = Field(
+        None, ge=2, description="Tokens of prompt and output together; null: what the checkpoint was made for."
+    )
+    max_step_tokens: int = Field(512, ge=1, description="Tokens computed in one step, prefill and decode together.")
+    cache_gib: float = Field(2.0, gt=0, description="Memory for keys and values.")
+    num_threads: int | None = Field(None, ge=1, description="Compute threads on CPU; null: all cores but one.")
+
+    @model_validator(mode="after")
+    def _a_step_decodes_everyone(self) -> EngineConfig:
+        if self.max_step_tokens < self.max_sequences:
+            raise ValueError("max_step_tokens must be at least max_sequences, so that a step can decode all of them")
+        return self
+
+
+def read_config(path: Path, model_name: str) -> EngineConfig:
+    """Read `engine.json`; `<MODEL>_CHECKPOINT` in the environment overrides its checkpoints.
+
+    Raises:
+        LoadError: the file is missing, is not JSON, or has a wrong or unknown key.
+    """
+    try:
+        config = EngineConfig.model_validate_json(path.read_bytes())
+    except OSError as error:
+        raise LoadError(f"{path} can't be read ({error.strerror}); every model needs one.") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise LoadError(f"{path}: {key}: {first['msg']}.") from error
+    override = os.environ.get(f"{model_name.upper()}_CHECKPOINT")
+    if override:
+        return config.model_copy(update={"checkpoint": override, "gpu_checkpoint": None})
+    return config.model_copy(update={"checkpoint": _anchor(config.checkpoint, path.parent)})
+
+
+def _anchor(checkpoint: str, folder: Path) -> str:
+    """Make a relative folder (`./` or `../`) absolute; leave hub ids as they are."""
+    return str((folder / checkpoint).resolve()) if checkpoint.startswith(".") else checkpoint

@@ -1,0 +1,112 @@
+"""Tokens to text, a piece at a time: whole characters only, and nothing of a stop string."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+_INCOMPLETE = "\ufffd"
+"""What decoding gives for bytes that are not, or not yet, a character."""
+
+
+class Decodes(Protocol):
+    """The part of `tokenizers.Tokenizer` that is needed here."""
+
+    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str: ...
+
+
+class Detokenizer:
+    """Incremental decoding: the pieces joined are what decoding all tokens at once gives.
+
+    It decodes a short window of the newest tokens again at each step, since some tokenizers write a token
+    differently at the start of a text, and holds back a last character whose bytes may not all be there.
+    """
+
+    def __init__(self, tokenizer: Decodes) -> None:
+        self._tokenizer = tokenizer
+        self._window: list[int] = []
+        self._num_emitted = 0
+
+    def decode(self, token: int) -> str:
+        """Return the text that this token completes, perhaps none."""
+        self._window.append(token)
+        text = self._tokenizer.decode(self._window, skip_special_tokens=True)
+        if text.endswith(_INCOMPLETE):
+            # Only the last character can still change: what went wrong before it stays wrong.
+            piece = text[self._num_emitted : -1]
+            self._num_emitted += len(piece)
+            return piece
+        piece = text[self._num_emitted :]
+        self._slide(token, text)
+        return piece
+
+    def flush(self) -> str:
+        """Return what was held back, at the end of the tokens."""
+        piece = self._tokenizer.decode(self._window, skip_special_tokens=True)[self._num_emitted :]
+        self._window, self._num_emitted = [], 0
+        return piece
+
+    def _slide(self, token: int, text: str) -> None:
+        """Start a new window at this token, which stays as context and is already emitted."""
+        if len(self._window) > 1:
+            text = self._tokenizer.decode([token], skip_special_tokens=True)
+            if not text or text.startswith(_INCOMPLETE):
+                self._num_emitted = len(self._tokenizer.decode(self._window, skip_special_tokens=True))
+                return
+        self._window, self._num_emitted = [token], len(text)
+
+
+class StopFinder:
+    """Finds the first stop string in a text that comes in pieces, and never lets a part of one through."""
+
+    def __init__(self, stops: Sequence[str]) -> None:
+        self._stops = stops
+        self._held = ""
+
+    def decode(self, piece: str) -> tuple[str, bool]:
+        """Return the text that is certain by now, and whether a stop string ended it."""
+        if not self._stops:
+            return piece, False
+        text = self._held + piece
+        found = [i for i in (text.find(stop) for stop in self._stops) if i >= 0]
+        if found:
+            self._held = ""
+            return text[: min(found)], True
+        num_held = max(_overlap(text, stop) for stop in self._stops)
+        cut = len(text) - num_held
+        self._held = text[cut:]
+        return text[:cut], False
+
+    def flush(self) -> str:
+        """Return what was held back, at the end of the text."""
+        held, self._held = self._held, ""
+        return held
+
+
+def _overlap(text: str, stop: str) -> int:
+    """Length of the longest end of `text` that begins `stop`."""
+    for length in range(min(len(text), len(stop) - 1), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
+
+
+class TextStream:
+    """The text of one sequence: tokens in, text that may be shown out."""
+
+    def __init__(self, tokenizer: Decodes, stops: Sequence[str]) -> None:
+        self._detokenizer = Detokenizer(tokenizer)
+        self._stop_finder = StopFinder(stops)
+
+    def decode(self, token: int, may_stop: bool) -> tuple[str, bool]:
+        """Return the text that this token makes certain, and whether a stop string ended it.
+
+        While it may not stop yet (`min_tokens`), stop strings are text like any other.
+        """
+        piece = self._detokenizer.decode(token)
+        return self._stop_finder.decode(piece) if may_stop else (piece, False)
+
+    def flush(self) -> tuple[str, bool]:
+        """Return what is left at the end of the tokens, and whether a stop string ended it."""
+        text, stopped = self._stop_finder.decode(self._detokenizer.flush())
+        return text if stopped else text + self._stop_finder.flush(), stopped

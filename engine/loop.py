@@ -1,0 +1,235 @@
+"""The engine: one thread that schedules, runs and postprocesses, step after step."""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import threading
+
+import torch
+from torch import Tensor
+
+from engine.attention import KVCache
+from engine.cache import BLOCK_SIZE, BlockAllocator
+from engine.checkpoint import Checkpoint
+from engine.config import EngineConfig
+from engine.detokenizer import TextStream
+from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError, StepFailed
+from engine.request import FinishReason, Output, Request
+from engine.runner import Runner
+from engine.sampler import SampledToken, Sampler
+from engine.scheduler import Batch, Scheduler
+from engine.sequence import Sequence
+
+logger = logging.getLogger(__name__)
+
+_STOPPED = "the model is being unloaded; send the request again later"
+_FAILED = "the engine failed in a step; send the request again"
+
+
+class Engine:
+    """Generates for many requests at once; they join and leave at every step.
+
+    The loop never dies of a request: what can be wrong with one is checked in `submit`, and what fails in a step
+    fails the requests of that step alone.
+    """
+
+    def __init__(self, checkpoint: Checkpoint, config: EngineConfig) -> None:
+        if checkpoint.device.type == "cpu":
+            torch.set_num_threads(config.num_threads or max(1, (os.cpu_count() or 2) - 1))
+        self._checkpoint = checkpoint
+        self._max_sequences = config.max_sequences
+        self._allocator = BlockAllocator(num_cache_tokens(checkpoint, config))
+        cache = KVCache(
+            checkpoint.decoder.cache_shape, self._allocator.num_tokens, _cache_dtype(checkpoint), checkpoint.device
+        )
+        self._scheduler = Scheduler(self._allocator, config.max_step_tokens)
+        self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
+        self._sampler = Sampler(checkpoint.eos_token_ids)
+        self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
+        self._room = threading.Condition()
+        self._num_inside = 0
+        self._is_stopping = False
+        self._thread = threading.Thread(target=self._loop, name="engine-loop", daemon=True)
+
+    @property
+    def num_sequences(self) -> int:
+        """Sequences that are admitted and not finished."""
+        return self._num_inside
+
+    @property
+    def num_free_cache_blocks(self) -> int:
+        return self._allocator.num_free_blocks
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """End the loop; whatever is unfinished gets `EngineStopped`."""
+        with self._room:
+            self._is_stopping = True
+            self._room.notify_all()
+        self._inbox.put(None)
+        self._thread.join()
+
+    def check(self, request: Request) -> None:
+        """Refuse what this engine could never serve.
+
+        Raises:
+            InvalidRequest: names the field.
+        """
+        params, vocab_size = request.params, self._checkpoint.vocab_size
+        for field, ids in (("stop_token_ids", params.stop_token_ids), ("logit_bias", list(params.token_bias))):
+            wrong = [token for token in ids if token >= vocab_size]
+            if wrong:
+                raise InvalidRequest(field, f"{wrong[0]} is outside the vocabulary of {vocab_size} tokens")
+        if params.n > self._max_sequences:
+            raise InvalidRequest("n", f"{params.n} choices exceed the {self._max_sequences} this engine computes at once")
+        room = self._max_output(request)
+        if params.max_tokens is not None and params.max_tokens > room:
+            raise InvalidRequest(
+                "max_tokens",
+                f"{params.max_tokens} and a prompt of {len(request.prompt)} tokens exceed the context of "
+                f"{self._checkpoint.max_context}; ask for at most {room}",
+            )
+        if params.min_tokens > room:
+            raise InvalidRequest("min_tokens", f"only {room} tokens fit into the context; ask for at most that")
+
+    def submit(self, request: Request) -> None:
+        """Hand in a checked request; waits until the engine has room for it.
+
+        One caller at a time: requests get in in the order of their calls.
+        """
+        with self._room:
+            self._room.wait_for(lambda: self._has_room(request) or request.is_cancelled or self._is_stopping)
+            if not self._is_stopping:
+                self._num_inside += request.params.n
+                self._inbox.put(request)
+                return
+        request.listener.on_error(EngineStopped(_STOPPED))
+
+    def cancel(self, request: Request) -> None:
+        """End a request within a step, with finish reason `cancelled`. From any thread; harmless after its end."""
+        with self._room:
+            request.is_cancelled = True
+            self._room.notify_all()
+
+    def _has_room(self, request: Request) -> bool:
+        return self._num_inside + request.params.n <= self._max_sequences
+
+    def _max_output(self, request: Request) -> int:
+        return self._checkpoint.max_context - len(request.prompt)
+
+    @torch.inference_mode()
+    def _loop(self) -> None:
+        while self._receive():
+            try:
+                self._step()
+            except Exception:
+                logger.exception("a step failed outside its batch; every request in the engine is failed")
+                self._fail(self._scheduler.sequences, StepFailed(_FAILED))
+        self._fail(self._scheduler.sequences, EngineStopped(_STOPPED))
+
+    def _receive(self) -> bool:
+        """Take in new requests, waiting for one when there is nothing to do; False when the engine stops."""
+        while not self._inbox.empty() or not self._scheduler.has_work:
+            request = self._inbox.get()
+            if request is None:
+                return False
+            self._add(request)
+        return True
+
+    def _add(self, request: Request) -> None:
+        max_tokens = request.params.max_tokens or self._max_output(request)
+        tokenizer = self._checkpoint.tokenizer.backend_tokenizer
+        for choice in range(request.params.n):
+            text = TextStream(tokenizer, request.params.stop)
+            self._scheduler.add(Sequence(request, choice, text, max_tokens))
+
+    def _step(self) -> None:
+        self._drop_cancelled()
+        batch = self._scheduler.schedule()
+        if not batch:
+            return
+        try:
+            logits = self._runner.run(batch)
+            self._postprocess(batch, logits)
+        except Exception:
+            logger.exception("a step of %d sequences failed", len(batch))
+            self._fail([chunk.sequence for chunk in batch], StepFailed(_FAILED))
+
+    def _drop_cancelled(self) -> None:
+        for sequence in self._scheduler.sequences:
+            if sequence.request.is_cancelled:
+                self._finish(sequence, Output(sequence.choice, "", 0, finish_reason="cancelled"))
+
+    def _postprocess(self, batch: Batch, logits: Tensor) -> None:
+        for chunk in batch:
+            chunk.sequence.num_computed = chunk.end
+        sequences = [chunk.sequence for chunk in batch if chunk.end == len(chunk.sequence.tokens)]
+        for sequence, sampled in zip(sequences, self._sampler.sample(logits, sequences), strict=True):
+            output = self._extend(sequence, sampled)
+            if output.finish_reason:
+                self._finish(sequence, output)
+            else:
+                sequence.request.listener.on_output(output)
+
+    def _extend(self, sequence: Sequence, sampled: SampledToken) -> Output:
+        """Append a token to a sequence, and see whether it ends there."""
+        params, token = sequence.request.params, sampled.token_id
+        sequence.tokens.append(token)
+        may_stop = sequence.num_output_tokens >= params.min_tokens
+        is_eos = token in self._checkpoint.eos_token_ids and not params.ignore_eos
+        if is_eos or token in params.stop_token_ids:
+            text, _ = sequence.text.flush()
+            return Output(sequence.choice, text, 1, finish_reason="stop")
+        text, stopped = sequence.text.decode(token, may_stop)
+        reason: FinishReason | None = "stop" if stopped else None
+        if reason is None and sequence.num_output_tokens == sequence.max_tokens:
+            rest, stopped = sequence.text.flush()
+            text, reason = text + rest, "stop" if stopped else "length"
+        return Output(sequence.choice, text, 1, sampled.logprob, reason)
+
+    def _finish(self, sequence: Sequence, last: Output) -> None:
+        """End one choice with its last output."""
+        self._remove(sequence)
+        sequence.request.num_unfinished -= 1
+        sequence.request.listener.on_output(last)
+
+    def _fail(self, sequences: list[Sequence], error: EngineError) -> None:
+        """End the requests of these sequences, each with one error."""
+        requests = {sequence.request for sequence in sequences if sequence.request.num_unfinished}
+        for sequence in self._scheduler.sequences:
+            if sequence.request in requests:
+                self._remove(sequence)
+        for request in requests:
+            request.num_unfinished = 0
+            request.listener.on_error(error)
+
+    def _remove(self, sequence: Sequence) -> None:
+        self._scheduler.remove(sequence)
+        with self._room:
+            self._num_inside -= 1
+            self._room.notify_all()
+
+
+def num_cache_tokens(checkpoint: Checkpoint, config: EngineConfig) -> int:
+    """Tokens whose keys and values fit into the settings' memory, and never more than can be in use at once.
+
+    Raises:
+        LoadError: not even one sequence of full length fits.
+    """
+    token_bytes = checkpoint.decoder.cache_shape.token_bytes(_cache_dtype(checkpoint))
+    fitting = int(config.cache_gib * 2**30 / token_bytes) // BLOCK_SIZE * BLOCK_SIZE
+    longest = -(-checkpoint.max_context // BLOCK_SIZE) * BLOCK_SIZE
+    if fitting < longest:
+        raise LoadError(
+            f"cache_gib {config.cache_gib:g} holds {fitting} tokens of {checkpoint.name}, less than one context of "
+            f"{checkpoint.max_context}; raise cache_gib to {longest * token_bytes / 2**30:.1f} or lower max_context."
+        )
+    return min(fitting, config.max_sequences * longest)
+
+
+def _cache_dtype(checkpoint: Checkpoint) -> torch.dtype:
+    return torch.float32 if checkpoint.device.type == "cpu" else checkpoint.dtype

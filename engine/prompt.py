@@ -1,0 +1,101 @@
+"""From what a client sends to the token ids of a prompt."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from jinja2 import TemplateError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from transformers import PreTrainedTokenizerFast
+
+from engine.errors import InvalidRequest
+
+
+class Message(BaseModel):
+    """One message of a chat, as the checkpoint's template gets it."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    role: str
+    content: str
+    name: str | None = None
+
+
+class Chat(BaseModel):
+    """The JSON of the `chat` input. Unknown keys are refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    messages: list[Message] = Field(min_length=1)
+
+
+class PromptEncoder:
+    """Tokenizes prompts and chats with the checkpoint's own tokenizer and chat template."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, vocab_size: int, max_context: int) -> None:
+        self._tokenizer = tokenizer
+        self._vocab_size = vocab_size
+        self._max_context = max_context
+        longest = max(len(token) for token in tokenizer.get_vocab())
+        # No text longer than this fits; tokenizing megabytes to find that out would hold up everyone else.
+        self._max_characters = max_context * longest
+
+    def encode_text(self, text: str) -> list[int]:
+        """Tokenize a raw prompt, with the special tokens that the tokenizer adds by itself.
+
+        Raises:
+            InvalidRequest: it is empty or longer than the context.
+        """
+        self._check_length("text_input", len(text))
+        return self._check("text_input", self._tokenizer.encode(text))
+
+    def encode_chat(self, chat_json: bytes) -> list[int]:
+        """Render a chat with the checkpoint's template and tokenize it.
+
+        Raises:
+            InvalidRequest: the JSON is not a chat, the template refuses it, or it is longer than the context.
+        """
+        try:
+            chat = Chat.model_validate_json(chat_json)
+        except ValidationError as error:
+            first = error.errors()[0]
+            raise InvalidRequest(".".join(map(str, first["loc"])) or "chat", first["msg"]) from error
+        if self._tokenizer.chat_template is None:
+            raise InvalidRequest("chat", "this checkpoint has no chat template; send a plain prompt instead")
+        messages = [message.model_dump(exclude_none=True) for message in chat.messages]
+        self._check_length("messages", sum(len(message["content"]) for message in messages))
+        return self._check("messages", self._tokenizer.encode(self._render(messages), add_special_tokens=False))
+
+    def encode_ids(self, token_ids: list[int]) -> list[int]:
+        """Check a prompt that comes as token ids.
+
+        Raises:
+            InvalidRequest: it is empty, has an id outside the vocabulary, or is longer than the context.
+        """
+        wrong = [token for token in token_ids if not 0 <= token < self._vocab_size]
+        if wrong:
+            raise InvalidRequest("input_ids", f"{wrong[0]} is outside the vocabulary of {self._vocab_size} tokens")
+        return self._check("input_ids", token_ids)
+
+    def _render(self, messages: list[dict[str, Any]]) -> str:
+        try:
+            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+        except TemplateError as error:
+            raise InvalidRequest("messages", f"the checkpoint's chat template refuses them: {error}") from error
+        return str(text)
+
+    def _check_length(self, field: str, num_characters: int) -> None:
+        if num_characters > self._max_characters:
+            raise InvalidRequest(
+                field, f"{num_characters} characters can't fit into the context of {self._max_context} tokens"
+            )
+
+    def _check(self, field: str, token_ids: list[int]) -> list[int]:
+        if not token_ids:
+            raise InvalidRequest(field, "it holds no tokens; send at least one")
+        if len(token_ids) >= self._max_context:
+            raise InvalidRequest(
+                field,
+                f"{len(token_ids)} tokens leave no room for an answer in the context of {self._max_context}; shorten it",
+            )
+        return token_ids

@@ -1,0 +1,59 @@
+"""A request on its way through the engine, and what the engine tells its sender."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from engine.errors import EngineError
+from engine.sampling_params import SamplingParams
+
+FinishReason = Literal["stop", "length", "cancelled"]
+
+
+@dataclass(frozen=True, slots=True)
+class TokenLogprob:
+    """Natural log-probability of a token under the model's own distribution, before any sampling parameter."""
+
+    token_id: int
+    logprob: float
+    top: tuple[tuple[int, float], ...]
+    """The most likely tokens and their log-probabilities, best first; as many as were asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What one step added to one choice of a request."""
+
+    choice: int
+    text: str
+    num_tokens: int
+    logprob: TokenLogprob | None = None
+    finish_reason: FinishReason | None = None
+
+
+class Listener(Protocol):
+    """Whoever made a request. Called from the loop's thread, so it returns at once."""
+
+    def on_output(self, output: Output) -> None:
+        """The next piece of a choice; the one with a finish reason is that choice's last."""
+
+    def on_error(self, error: EngineError) -> None:
+        """The request failed as a whole; nothing follows."""
+
+
+@dataclass(slots=True, eq=False)
+class Request:
+    """A prompt, how to sample from it, and who waits for the outcome.
+
+    It ends exactly once: when each of its `n` choices had a finish reason, or with one error.
+    """
+
+    prompt: list[int]
+    params: SamplingParams
+    listener: Listener
+    is_cancelled: bool = False
+    num_unfinished: int = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.num_unfinished = self.params.n

@@ -1,0 +1,92 @@
+"""How one request wants its tokens chosen, in vLLM's names."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from engine.errors import InvalidRequest
+
+MAX_CHOICES = 128
+MAX_STOP_STRINGS = 64
+MAX_LOGPROBS = 20
+_GREEDY_BELOW = 1e-5
+
+TokenId = Annotated[int, Field(ge=0)]
+Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
+
+
+class SamplingParams(BaseModel):
+    """The `sampling_parameters` input of the tensor contract. Unknown names are refused."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    n: int = Field(1, ge=1, le=MAX_CHOICES)
+    max_tokens: int | None = Field(None, ge=1)
+    min_tokens: int = Field(0, ge=0)
+    temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
+    top_p: float = Field(1.0, gt=0, le=1)
+    top_k: int = Field(0, ge=-1)
+    min_p: float = Field(0.0, ge=0, le=1)
+    seed: int | None = None
+    stop: list[Annotated[str, Field(min_length=1)]] = Field([], max_length=MAX_STOP_STRINGS)
+    stop_token_ids: list[TokenId] = []
+    ignore_eos: bool = False
+    presence_penalty: Penalty = 0.0
+    frequency_penalty: Penalty = 0.0
+    repetition_penalty: float = Field(1.0, gt=0, le=10)
+    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] = {}
+    logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+
+    @field_validator("stop", mode="before")
+    @classmethod
+    def _one_stop_is_a_list(cls, value: object) -> object:
+        return [value] if isinstance(value, str) else value
+
+    @field_validator("logit_bias")
+    @classmethod
+    def _keys_are_token_ids(cls, value: dict[str, float]) -> dict[str, float]:
+        if not all(key.isascii() and key.isdigit() for key in value):
+            raise ValueError("its keys are token ids")
+        return value
+
+    @model_validator(mode="after")
+    def _min_below_max(self) -> SamplingParams:
+        if self.max_tokens is not None and self.min_tokens > self.max_tokens:
+            raise ValueError(f"min_tokens: {self.min_tokens} is above max_tokens, {self.max_tokens}")
+        return self
+
+    @property
+    def is_greedy(self) -> bool:
+        return self.temperature < _GREEDY_BELOW
+
+    @property
+    def has_penalties(self) -> bool:
+        return self.presence_penalty != 0 or self.frequency_penalty != 0 or self.repetition_penalty != 1
+
+    @property
+    def token_bias(self) -> dict[int, float]:
+        return {int(token): bias for token, bias in self.logit_bias.items()}
+
+
+def parse_sampling_params(text: bytes | str) -> SamplingParams:
+    """Parse the JSON of `sampling_parameters`.
+
+    Raises:
+        InvalidRequest: names the first parameter that is unknown, of the wrong type or out of range.
+    """
+    try:
+        return SamplingParams.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors()[0]
+        if not first["loc"]:
+            if first["type"] == "value_error":
+                field, _, sentence = str(first["ctx"]["error"]).partition(": ")
+                raise InvalidRequest(field, sentence) from error
+            raise InvalidRequest("sampling_parameters", first["msg"]) from error
+        field = str(first["loc"][0])
+        if first["type"] == "extra_forbidden":
+            known = ", ".join(SamplingParams.model_fields)
+            raise InvalidRequest(field, f"no such sampling parameter; there are {known}") from error
+        raise InvalidRequest(field, first["msg"]) from error
