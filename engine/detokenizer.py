@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from tokenizers import Tokenizer
+from transformers.convert_slow_tokenizer import bytes_to_unicode
+
 _INCOMPLETE = "\ufffd"
 """What decoding gives for bytes that are not, or not yet, a character."""
 
@@ -110,3 +113,19 @@ class TextStream:
         """Return what is left at the end of the tokens, and whether a stop string ended it."""
         text, stopped = self._stop_finder.decode(self._detokenizer.flush())
         return text if stopped else text + self._stop_finder.flush(), stopped
+
+
+class TokenBytes:
+    """The bytes of single tokens, which alone need not be whole characters."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer = tokenizer
+        self._is_byte_level = "ByteLevel" in repr(tokenizer.decoder)  # it may be one of a sequence of decoders
+        self._special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+
+    def __call__(self, token_id: int) -> bytes:
+        token = self._tokenizer.id_to_token(token_id) or ""
+        if token_id not in self._special and self._is_byte_level and all(c in self._byte_of for c in token):
+            return bytes(self._byte_of[character] for character in token)
+        return token.encode()

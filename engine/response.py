@@ -1,0 +1,50 @@
+"""What goes into one response: everything a request's choices said since the last one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from engine.detokenizer import TokenBytes
+from engine.request import FinishReason, Output, TokenLogprob
+
+
+@dataclass(slots=True)
+class ChoicePiece:
+    """What one choice said since the last response."""
+
+    text: str = ""
+    num_tokens: int = 0
+    logprobs: list[TokenLogprob] = field(default_factory=list)
+    finish_reason: FinishReason | None = None
+
+
+def merge(outputs: Iterable[Output]) -> dict[int, ChoicePiece]:
+    """Join the outputs of each choice, in order."""
+    pieces: dict[int, ChoicePiece] = {}
+    for output in outputs:
+        piece = pieces.setdefault(output.choice, ChoicePiece())
+        piece.text += output.text
+        piece.num_tokens += output.num_tokens
+        piece.finish_reason = output.finish_reason
+        if output.logprob:
+            piece.logprobs.append(output.logprob)
+    return pieces
+
+
+def logprobs_json(logprobs: list[TokenLogprob], token_bytes: TokenBytes) -> str:
+    """The `logprobs` output of a choice: a list with an object for each token."""
+
+    def entry(token_id: int, logprob: float) -> dict[str, object]:
+        data = token_bytes(token_id)
+        return {
+            "token": data.decode(errors="replace"),
+            "token_id": token_id,
+            "bytes": list(data),
+            "logprob": max(logprob, -9999.0),  # JSON has no infinity
+        }
+
+    return json.dumps(
+        [entry(item.token_id, item.logprob) | {"top": [entry(*best) for best in item.top]} for item in logprobs]
+    )

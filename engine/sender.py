@@ -1,0 +1,146 @@
+"""Takes what the loop says to where it was asked: one thread, one response at a time, merging what piled up."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import deque
+from typing import Protocol
+
+from engine.errors import EngineError, StepFailed
+from engine.loop import Engine
+from engine.request import Output, Request
+from engine.response import ChoicePiece, merge
+from engine.sampling_params import SamplingParams
+
+logger = logging.getLogger(__name__)
+
+_POLL_INTERVAL_S = 0.02
+"""How often live requests are asked whether their clients have gone."""
+
+
+class Reply(Protocol):
+    """The way back to one client. Used by the sender's thread alone."""
+
+    def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
+        """Send what each choice said since the last call."""
+
+    def send_error(self, error: EngineError) -> None:
+        """End the request with an error."""
+
+    def is_cancelled(self) -> bool:
+        """Whether the client has gone."""
+
+
+class Stream:
+    """One request on its way back: collects what the loop says until the sender takes it."""
+
+    def __init__(self, prompt: list[int], params: SamplingParams, is_streaming: bool, reply: Reply) -> None:
+        self.request = Request(prompt, params, self)
+        self.reply = reply
+        self.outbox: queue.SimpleQueue[Stream | None] | None = None
+        self._is_streaming = is_streaming
+        self._said: deque[Output | EngineError] = deque()
+        self._is_queued = False
+        self._num_open = params.n
+
+    @property
+    def is_done(self) -> bool:
+        """Whether everything that will ever be said has been taken."""
+        return self._num_open == 0
+
+    def on_output(self, output: Output) -> None:
+        self._said.append(output)
+        if self._is_streaming or self.request.num_unfinished == 0:
+            self._notify()
+
+    def on_error(self, error: EngineError) -> None:
+        self._said.append(error)
+        self._notify()
+
+    def take(self) -> tuple[list[Output], EngineError | None]:
+        """Return what was said since the last call; while the sender is busy with others, that grows by itself."""
+        self._is_queued = False
+        outputs: list[Output] = []
+        while self._said:
+            said = self._said.popleft()
+            if isinstance(said, EngineError):
+                self._num_open = 0
+                return outputs, said
+            outputs.append(said)
+            self._num_open -= said.finish_reason is not None
+        return outputs, None
+
+    def _notify(self) -> None:
+        assert self.outbox is not None, "on_output before Sender.add"
+        if not self._is_queued:
+            self._is_queued = True
+            self.outbox.put(self)
+
+
+class Sender:
+    """Sends every response, ends every request once, and notices clients that have gone."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+        self._live: dict[Stream, None] = {}
+        self._outbox: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._loop, name="sender", daemon=True)
+
+    @property
+    def num_live(self) -> int:
+        """Requests that have not been ended."""
+        return len(self._live)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Send what is pending and end the thread; call it after the engine's stop, which ends every request."""
+        self._outbox.put(None)
+        self._thread.join()
+
+    def add(self, stream: Stream) -> None:
+        """Look after a request from now on, while it waits for the engine too."""
+        stream.outbox = self._outbox
+        self._live[stream] = None
+        self._outbox.put(stream)  # wakes the thread, so that it begins to poll
+
+    def _loop(self) -> None:
+        next_poll = time.monotonic()
+        while True:
+            try:
+                stream = self._outbox.get(timeout=_POLL_INTERVAL_S if self._live else None)
+                if stream is None:
+                    return
+                self._send(stream)
+            except queue.Empty:
+                pass
+            if time.monotonic() >= next_poll:
+                self._drop_abandoned()
+                next_poll = time.monotonic() + _POLL_INTERVAL_S
+
+    def _drop_abandoned(self) -> None:
+        for stream in list(self._live):
+            if not stream.request.is_cancelled and stream.reply.is_cancelled():
+                self._engine.cancel(stream.request)
+
+    def _send(self, stream: Stream) -> None:
+        if stream not in self._live:
+            return
+        outputs, error = stream.take()
+        try:
+            if error:
+                stream.reply.send_error(error)
+            elif outputs:
+                stream.reply.send(merge(outputs), stream.is_done)
+        except Exception:
+            logger.exception("a response could not be sent; its request is ended with an error")
+            self._engine.cancel(stream.request)
+            del self._live[stream]
+            stream.reply.send_error(StepFailed("the response could not be built"))
+            return
+        if stream.is_done:
+            del self._live[stream]

@@ -1,0 +1,213 @@
+"""The engine as a Triton Python-backend model: the only module that knows Triton.
+
+Its tensors are a superset of those of Triton's vLLM backend.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import triton_python_backend_utils as pb_utils
+
+from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.config import EngineConfig, read_config
+from engine.detokenizer import TokenBytes
+from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError
+from engine.loop import Engine
+from engine.prompt import PromptEncoder
+from engine.response import ChoicePiece, logprobs_json
+from engine.sampling_params import SamplingParams, parse_sampling_params
+from engine.sender import Sender, Stream
+
+logger = logging.getLogger(__name__)
+
+_SWITCHED = ("finish_reason", "logprobs", "num_input_tokens", "num_output_tokens")
+"""Outputs that clients of vLLM's backend switch on by a `return_…` input; here they are on unless it is false."""
+
+
+class CoderModel:
+    """A text model in Triton: parses requests, hands them to the engine, and lets the sender answer."""
+
+    def initialize(self, args: dict[str, str]) -> None:
+        """Load the checkpoint and start the threads.
+
+        Raises:
+            TritonModelException: one sentence for the operator.
+        """
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+        engine_json = Path(args["model_repository"]) / args["model_version"] / "engine.json"
+        try:
+            self._config = read_config(engine_json, args["model_name"])
+            self._checkpoint = load_checkpoint(self._config)
+            self._engine = Engine(self._checkpoint, self._config)
+        except LoadError as error:
+            raise pb_utils.TritonModelException(str(error)) from None
+        tokenizer = self._checkpoint.tokenizer
+        self._encoder = PromptEncoder(tokenizer, self._checkpoint.vocab_size, self._checkpoint.max_context)
+        self._token_bytes = TokenBytes(tokenizer.backend_tokenizer)
+        self._sender = Sender(self._engine)
+        self._engine.start()
+        self._sender.start()
+        logger.info("loaded %s", json.dumps(describe(self._checkpoint, self._config)))
+
+    def execute(self, requests: list[Any]) -> None:
+        """Take in a batch; it returns once the engine has room for each, and the answers follow by themselves.
+
+        While it waits, Triton's queue fills, and turns requests away by its own policy and with its own metrics.
+        """
+        streams = [stream for request in requests if (stream := self._open(request))]
+        for stream in streams:
+            self._sender.add(stream)
+        for stream in streams:
+            self._engine.submit(stream.request)
+
+    def finalize(self) -> None:
+        """End both threads; whatever is unfinished gets an error first."""
+        self._engine.stop()
+        self._sender.stop()
+
+    def _open(self, request: Any) -> Stream | None:
+        """Parse a request; one that is answered already gives None."""
+        inputs = Inputs(request)
+        response_sender = request.get_response_sender()
+        reply = TritonReply(response_sender, self._token_bytes)
+        try:
+            if inputs.flag("describe", default=False):
+                reply.send_text(json.dumps(describe(self._checkpoint, self._config)))
+                return None
+            return self._parse(inputs, reply)
+        except EngineError as error:
+            reply.send_error(error)
+        except Exception:
+            logger.exception("a request could not be parsed")
+            reply.send_error(EngineError("the model failed to read the request"))
+        return None
+
+    def _parse(self, inputs: Inputs, reply: TritonReply) -> Stream:
+        params = parse_sampling_params(inputs.text("sampling_parameters") or b"{}")
+        prompt, text = self._prompt(inputs)
+        is_streaming = inputs.flag("stream", default=True)
+        # As vLLM's backend does: the prompt comes back before a raw prompt's unstreamed output, unless told not to.
+        if not inputs.flag("exclude_input_in_output", default=is_streaming or text is None):
+            if is_streaming or text is None:
+                raise InvalidRequest("exclude_input_in_output", "false needs text_input and stream false")
+            reply.echo = text
+        reply.num_input_tokens = len(prompt)
+        reply.hidden = {name for name in _SWITCHED if not inputs.flag(f"return_{name}", default=True)}
+        stream = Stream(prompt, params, is_streaming, reply)
+        self._engine.check(stream.request)
+        return stream
+
+    def _prompt(self, inputs: Inputs) -> tuple[list[int], str | None]:
+        """The prompt's token ids, and its text where it came as `text_input`."""
+        given = [name for name in ("text_input", "chat", "input_ids") if inputs.has(name)]
+        if len(given) != 1:
+            raise InvalidRequest("text_input", f"give one of text_input, chat and input_ids; got {given or 'none'}")
+        if given == ["input_ids"]:
+            return self._encoder.encode_ids(inputs.array("input_ids").tolist()), None
+        data = inputs.text(given[0])
+        assert data is not None
+        if given == ["chat"]:
+            return self._encoder.encode_chat(data), None
+        try:
+            text = data.decode()
+        except UnicodeDecodeError as error:
+            raise InvalidRequest("text_input", f"it is not UTF-8: {error.reason} at byte {error.start}") from error
+        return self._encoder.encode_text(text), text
+
+
+class Inputs:
+    """The input tensors of one Triton request, `[1, …]` each."""
+
+    def __init__(self, request: Any) -> None:
+        self._tensors = {tensor.name(): tensor for tensor in request.inputs()}
+
+    def has(self, name: str) -> bool:
+        return name in self._tensors
+
+    def array(self, name: str) -> Any:
+        """The tensor without its batch dimension, as numpy.
+
+        Raises:
+            InvalidRequest: it holds several requests.
+        """
+        values = self._tensors[name].as_numpy()
+        if values.shape[0] != 1:
+            raise InvalidRequest(name, f"its batch dimension is {values.shape[0]}; send each prompt as its own request")
+        return values[0]
+
+    def text(self, name: str) -> bytes | None:
+        if not self.has(name):
+            return None
+        value = self.array(name)[0]
+        return value if isinstance(value, bytes) else str(value).encode()
+
+    def flag(self, name: str, *, default: bool) -> bool:
+        return bool(self.array(name)[0]) if self.has(name) else default
+
+
+class TritonReply:
+    """The responses of one Triton request. Each carries only the tensors that say something."""
+
+    def __init__(self, response_sender: Any, token_bytes: TokenBytes) -> None:
+        self._response_sender = response_sender
+        self._token_bytes = token_bytes
+        self._num_output_tokens = 0
+        self.num_input_tokens = 0
+        self.echo = ""
+        self.hidden: set[str] = set()
+
+    def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
+        self._num_output_tokens += sum(piece.num_tokens for piece in pieces.values())
+        outputs: dict[str, Any] = {"text_output": _texts(self.echo + piece.text for piece in pieces.values())}
+        if list(pieces) != [0]:
+            outputs["choice_index"] = np.array([list(pieces)], np.uint32)
+        if any(piece.finish_reason for piece in pieces.values()):
+            outputs["finish_reason"] = _texts(piece.finish_reason or "" for piece in pieces.values())
+        if any(piece.logprobs for piece in pieces.values()):
+            outputs["logprobs"] = _texts(logprobs_json(piece.logprobs, self._token_bytes) for piece in pieces.values())
+        if is_last:
+            outputs["num_input_tokens"] = np.array([[self.num_input_tokens]], np.uint32)
+            outputs["num_output_tokens"] = np.array([[self._num_output_tokens]], np.uint32)
+        tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
+        self._send(pb_utils.InferenceResponse(tensors), is_last)
+
+    def send_text(self, text: str) -> None:
+        """Answer with one text, and end."""
+        self._send(pb_utils.InferenceResponse([pb_utils.Tensor("text_output", _texts([text]))]), is_last=True)
+
+    def send_error(self, error: EngineError) -> None:
+        code = pb_utils.TritonError.INTERNAL
+        if isinstance(error, InvalidRequest):
+            code = pb_utils.TritonError.INVALID_ARG
+        elif isinstance(error, EngineStopped):
+            code = pb_utils.TritonError.UNAVAILABLE
+        self._send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code)), is_last=True)
+
+    def is_cancelled(self) -> bool:
+        return bool(self._response_sender.is_cancelled())
+
+    def _send(self, response: Any, is_last: bool) -> None:
+        self._response_sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0)
+
+
+def describe(checkpoint: Checkpoint, config: EngineConfig) -> dict[str, Any]:
+    """What is loaded, for the adapter's health page and for start-up lines."""
+    return {
+        "checkpoint": checkpoint.name,
+        "architecture": checkpoint.architecture,
+        "device": checkpoint.device.type,
+        "dtype": str(checkpoint.dtype).removeprefix("torch."),
+        "max_context": checkpoint.max_context,
+        "max_sequences": config.max_sequences,
+        "num_parameters": checkpoint.num_parameters,
+    }
+
+
+def _texts(texts: Any) -> Any:
+    """A BYTES tensor, `[1, k]`."""
+    return np.array([[text.encode() for text in texts]], np.object_)
