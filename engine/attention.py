@@ -67,10 +67,9 @@ class StepAttention:
         self._masks = [segment.mask(positions.device) for segment in segments]
         # Views of all layers at once: a slice for every layer and row would cost as much as a small attention.
         self._keys, self._values = cache.keys.unbind(0), cache.values.unbind(0)
-        self._past = [
-            tuple(zip(*(kept[..., s.start : s.start + s.num_cached, :].unbind(0) for kept in (cache.keys, cache.values))))
-            for s in segments
-        ]
+        spans = [slice(segment.start, segment.start + segment.num_cached) for segment in segments]
+        self._past_keys = [cache.keys[..., span, :].unbind(0) for span in spans]
+        self._past_values = [cache.values[..., span, :].unbind(0) for span in spans]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Attend in one layer.
@@ -89,8 +88,8 @@ class StepAttention:
         keys.index_copy_(2, self._positions, key.transpose(0, 1)[None].to(keys.dtype))
         values.index_copy_(2, self._positions, value.transpose(0, 1)[None].to(values.dtype))
         outputs = []
-        for i, rows in enumerate(query.to(keys.dtype).split(self._num_rows)):
-            past_keys, past_values = self._past[i][layer]
+        for i, rows in enumerate(torch.split(query.to(keys.dtype), self._num_rows)):
+            past_keys, past_values = self._past_keys[i][layer], self._past_values[i][layer]
             if len(rows) == 1:
                 # One row sees everything, so query heads that share a key head are just more rows: no mask, no copies.
                 grouped = rows.view(1, key.shape[1], -1, rows.shape[-1])

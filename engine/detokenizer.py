@@ -122,7 +122,7 @@ class TokenBytes:
         self._tokenizer = tokenizer
         self._is_byte_level = "ByteLevel" in repr(tokenizer.decoder)  # it may be one of a sequence of decoders
         self._special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
-        self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}
+        self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
 
     def __call__(self, token_id: int) -> bytes:
         token = self._tokenizer.id_to_token(token_id) or ""

@@ -85,7 +85,9 @@ class Engine:
             if wrong:
                 raise InvalidRequest(field, f"{wrong[0]} is outside the vocabulary of {vocab_size} tokens")
         if params.n > self._max_sequences:
-            raise InvalidRequest("n", f"{params.n} choices exceed the {self._max_sequences} this engine computes at once")
+            raise InvalidRequest(
+                "n", f"{params.n} choices exceed the {self._max_sequences} this engine computes at once"
+            )
         room = self._max_output(request)
         if params.max_tokens is not None and params.max_tokens > room:
             raise InvalidRequest(

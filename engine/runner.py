@@ -40,9 +40,7 @@ class Runner:
             if chunk.is_last:
                 last_rows.append(len(tokens) - 1)
         attention = StepAttention(self._cache, self._tensor(cache_positions), segments)
-        hidden = self._decoder.forward(
-            self._decoder.embed(self._tensor(tokens)), self._tensor(positions), attention
-        )
+        hidden = self._decoder.forward(self._decoder.embed(self._tensor(tokens)), self._tensor(positions), attention)
         return self._decoder.logits(hidden[self._tensor(last_rows)]).float()
 
     def _tensor(self, values: list[int]) -> Tensor:

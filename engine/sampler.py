@@ -60,8 +60,8 @@ class Sampler:
         if params.has_penalties:
             _penalize(logits, sequence)
         if params.logit_bias:
-            ids, biases = zip(*params.token_bias.items())
-            logits[list(ids)] += torch.tensor(biases, device=logits.device)
+            biases = params.token_bias
+            logits[list(biases)] += torch.tensor(list(biases.values()), device=logits.device)
         if sequence.num_output_tokens < params.min_tokens:
             logits[[*self._eos_token_ids, *params.stop_token_ids]] = -torch.inf
 
@@ -115,4 +115,4 @@ def _truncate(probabilities: Tensor, top_k: int, top_p: float) -> tuple[Tensor, 
 def _logprob(logprobs: Tensor, token: int, sequence: Sequence) -> TokenLogprob:
     count = sequence.request.params.logprobs or 0
     values, ids = logprobs.topk(count)
-    return TokenLogprob(token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist())))
+    return TokenLogprob(token, float(logprobs[token]), tuple(zip(ids.tolist(), values.tolist(), strict=True)))

@@ -20,7 +20,7 @@ from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError
 from engine.loop import Engine
 from engine.prompt import PromptEncoder
 from engine.response import ChoicePiece, logprobs_json
-from engine.sampling_params import SamplingParams, parse_sampling_params
+from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
 
 logger = logging.getLogger(__name__)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from transformers import PreTrainedModel
 
 from engine.attention import CacheShape, StepAttention
 from engine.linear import Linear
@@ -14,7 +15,7 @@ from engine.linear import Linear
 class LlamaLayer:
     """One layer: query, key and value in one product, gate and up in another."""
 
-    def __init__(self, layer: nn.Module, num_heads: int, num_kv_heads: int) -> None:
+    def __init__(self, layer: Any, num_heads: int, num_kv_heads: int) -> None:
         attention, mlp = layer.self_attn, layer.mlp
         self.input_norm, self.post_norm = layer.input_layernorm, layer.post_attention_layernorm
         self.qkv = _fuse(attention.q_proj, attention.k_proj, attention.v_proj)
@@ -36,20 +37,23 @@ class LlamaLayer:
         """Add the attention's output and the feed-forward's: `[num_tokens, hidden_size]`."""
         x = x + self.out(attended.flatten(1))
         gate, up = self.gate_up(_rms_norm(x, self.post_norm)).chunk(2, dim=-1)
-        return x + self.down(F.silu(gate) * up)
+        out: Tensor = x + self.down(F.silu(gate) * up)
+        return out
 
 
 class LlamaDecoder:
     """The fused path for `LlamaForCausalLM` and `Qwen2ForCausalLM`."""
 
-    def __init__(self, model: PreTrainedModel, max_context: int) -> None:
+    def __init__(self, model: Any, max_context: int) -> None:
         config, inner = model.config, model.model
         head_dim = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
         self.cache_shape = CacheShape(config.num_hidden_layers, config.num_key_value_heads, head_dim, head_dim)
         self._embed = inner.embed_tokens
-        self._layers = [
-            LlamaLayer(layer, config.num_attention_heads, config.num_key_value_heads) for layer in inner.layers
-        ]
+        self._layers = []
+        for layer in inner.layers:
+            self._layers.append(LlamaLayer(layer, config.num_attention_heads, config.num_key_value_heads))
+            for linears in (layer.self_attn, layer.mlp):
+                linears.to("meta")  # frees the weights, which are fused now: never two copies of the model
         self._norm = inner.norm
         self._head = Linear(model.lm_head.weight)
         self._scale = head_dim**-0.5
@@ -72,7 +76,7 @@ class LlamaDecoder:
 
     @staticmethod
     @torch.inference_mode()
-    def _rotary_tables(inner: nn.Module, max_context: int) -> tuple[Tensor, Tensor]:
+    def _rotary_tables(inner: Any, max_context: int) -> tuple[Tensor, Tensor]:
         """`[max_context, 1, head_dim]` each; the sign of the rotation is folded into the sine."""
         weight = inner.embed_tokens.weight
         positions = torch.arange(max_context, device=weight.device)[None]
@@ -87,5 +91,5 @@ def _fuse(*linears: nn.Linear) -> Linear:
     return Linear(torch.cat([linear.weight for linear in linears]), bias)
 
 
-def _rms_norm(x: Tensor, norm: nn.Module) -> Tensor:
+def _rms_norm(x: Tensor, norm: Any) -> Tensor:
     return F.rms_norm(x, (x.shape[-1],), norm.weight, norm.variance_epsilon)

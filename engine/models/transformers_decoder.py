@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import Tensor, nn
-from transformers import AttentionInterface, PreTrainedModel
+from torch import Tensor
+from transformers import AttentionInterface
 
 from engine.attention import CacheShape, StepAttention
 from engine.linear import pack_linears
@@ -14,7 +14,7 @@ _INTERFACE = "step_attention"
 
 
 def _attend(
-    module: nn.Module,
+    module: Any,
     query: Tensor,
     key: Tensor,
     value: Tensor,
@@ -25,14 +25,14 @@ def _attend(
     **_: Any,
 ) -> tuple[Tensor, None]:
     """Entry of transformers' attention interface: `[1, heads, num_tokens, dim]` to `[1, num_tokens, heads, dim]`."""
-    rows = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
-    return step_attention.attend(int(module.layer_idx), *rows, scaling)[None], None  # type: ignore[arg-type]
+    query, key, value = (tensor[0].transpose(0, 1) for tensor in (query, key, value))
+    return step_attention.attend(module.layer_idx, query, key, value, scaling)[None], None
 
 
 class TransformersDecoder:
     """The stock modelling code over flat tokens, with our cache in place of its own."""
 
-    def __init__(self, model: PreTrainedModel) -> None:
+    def __init__(self, model: Any) -> None:
         AttentionInterface.register(_INTERFACE, _attend)
         model.set_attn_implementation(_INTERFACE)
         pack_linears(model)

@@ -1,0 +1,88 @@
+# The only door: everything that is done to this project is a target here.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+
+# Settings: `make up ADAPTER_PORT=8010`
+export ADAPTER_PORT ?= 8000
+export TRITON_GRPC_PORT ?= 8001
+export TRITON_METRICS_PORT ?= 8002
+export TRITON_HTTP_PORT ?= 8003
+# docker or native; empty: docker where an engine answers
+export MODE ?=
+PYTHON ?= python3
+
+VENV := .venv
+PY := $(VENV)/bin/python
+INSTALLED := $(VENV)/installed
+NATIVE := $(PY) docker/native/run.py
+COMPOSE := docker compose -f docker/compose.yaml $(if $(shell command -v nvidia-smi),-f docker/compose.gpu.yaml)
+# Chosen when a target needs it, not when the Makefile is read.
+CHOOSE = mode='$(MODE)'; if [ -z "$$mode" ]; then mode=native; docker info >/dev/null 2>&1 && mode=docker; fi
+CODE := adapter engine model_repository docker demo benchmarks tests
+
+.PHONY: help
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: up
+up: ## serve: Docker where an engine answers, else the Triton binary from PyPI
+	@$(CHOOSE); $(MAKE) --no-print-directory up-$$mode
+
+.PHONY: down
+down: ## end all of it
+	@$(CHOOSE); $(MAKE) --no-print-directory down-$$mode
+
+.PHONY: status
+status: ## say what runs and what is loaded
+	@$(CHOOSE); if [ $$mode = docker ]; then $(COMPOSE) ps; else $(NATIVE) status; fi
+
+.PHONY: logs
+logs: ## follow the logs
+	@$(CHOOSE); if [ $$mode = docker ]; then $(COMPOSE) logs --follow; else $(NATIVE) logs; fi
+
+.PHONY: up-native down-native up-docker down-docker
+up-native: $(INSTALLED)
+	@$(NATIVE) up
+
+down-native:
+	@[ ! -x $(PY) ] || $(NATIVE) down
+
+up-docker:
+	$(COMPOSE) up --build --detach --wait
+	@$(COMPOSE) exec -T -e ADAPTER_PORT -e ADAPTER_PORT_INSIDE=8000 -e TRITON_GRPC_PORT -e TRITON_HTTP_PORT \
+		-e TRITON_METRICS_PORT adapter python - 'Triton in Docker' < docker/announce.py
+
+down-docker:
+	$(COMPOSE) down
+
+.PHONY: install
+install: $(INSTALLED) ## make .venv with everything in it
+
+$(INSTALLED): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
+		|| { echo "Python 3.10 to 3.12 is needed; $(PYTHON) is $$($(PYTHON) --version). Choose one: make PYTHON=python3.11 …"; exit 1; }
+	@echo "Installing into $(VENV) (a minute or two) …"
+	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[adapter,engine,native,dev]'
+	@touch $@
+
+.PHONY: test
+test: $(INSTALLED) ## run every test, the real Triton included
+	$(PY) -m pytest
+
+.PHONY: lint
+lint: $(INSTALLED) ## ruff and mypy --strict
+	$(VENV)/bin/ruff check $(CODE)
+	$(VENV)/bin/ruff format --check $(CODE)
+	$(VENV)/bin/mypy adapter engine
+
+.PHONY: format
+format: $(INSTALLED) ## let ruff rewrite the code
+	$(VENV)/bin/ruff check --fix $(CODE)
+	$(VENV)/bin/ruff format $(CODE)
+
+.PHONY: clean
+clean: ## remove what was installed and made here
+	@[ ! -x $(PY) ] || $(NATIVE) down
+	rm -rf $(VENV) .run build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
