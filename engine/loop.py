@@ -59,6 +59,10 @@ class Engine:
         return self._num_inside
 
     @property
+    def num_cache_blocks(self) -> int:
+        return self._allocator.num_blocks
+
+    @property
     def num_free_cache_blocks(self) -> int:
         return self._allocator.num_free_blocks
 

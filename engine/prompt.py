@@ -96,6 +96,6 @@ class PromptEncoder:
         if len(token_ids) >= self._max_context:
             raise InvalidRequest(
                 field,
-                f"{len(token_ids)} tokens leave no room for an answer in the context of {self._max_context}; send fewer",
+                f"{len(token_ids)} tokens leave no room for an answer in the context of {self._max_context}",
             )
         return token_ids

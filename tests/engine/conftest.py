@@ -1,0 +1,37 @@
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from engine.checkpoint import load_checkpoint
+from engine.config import EngineConfig
+from engine.loop import Engine
+from tests.checkpoints import configs, save_checkpoint
+
+
+@pytest.fixture(scope="session")
+def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Folders of small random checkpoints, by architecture."""
+    folder = tmp_path_factory.mktemp("checkpoints")
+    return {architecture: save_checkpoint(architecture, folder / architecture) for architecture in configs()}
+
+
+@pytest.fixture
+def start_engine(checkpoints: dict[str, Path]) -> Iterator[Callable[..., Engine]]:
+    """Start engines on small checkpoints in float32; afterwards each must be empty and its cache whole."""
+    engines = []
+
+    def start(architecture: str = "llama", **settings: object) -> Engine:
+        options = {"dtype": "float32", "device": "cpu", "cache_gib": 0.1, "num_threads": 1, **settings}
+        config = EngineConfig(checkpoint=str(checkpoints[architecture]), **options)
+        engines.append(Engine(load_checkpoint(config), config))
+        engines[-1].start()
+        return engines[-1]
+
+    yield start
+    for engine in engines:
+        engine.stop()
+        assert engine.num_sequences == 0
+        assert engine.num_free_cache_blocks == engine.num_cache_blocks

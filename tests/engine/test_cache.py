@@ -1,0 +1,33 @@
+from __future__ import annotations
+
+import random
+
+from engine.cache import BLOCK_SIZE, BlockAllocator
+
+
+def test_extents_never_overlap_and_all_come_back() -> None:
+    allocator, numbers = BlockAllocator(100 * BLOCK_SIZE), random.Random(0)
+    held: dict[int, int] = {}
+    for _ in range(2000):
+        if held and numbers.random() < 0.5:
+            start = numbers.choice(list(held))
+            del held[start]
+            allocator.free(start)
+        else:
+            num_tokens = numbers.randint(1, 20 * BLOCK_SIZE)
+            start = allocator.allocate(num_tokens)
+            if start is not None:
+                held[start] = num_tokens
+        spans = sorted((start, start + num_tokens) for start, num_tokens in held.items())
+        assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+        assert not spans or spans[-1][1] <= allocator.num_tokens
+    for start in held:
+        allocator.free(start)
+    assert allocator.num_free_blocks == 100
+    assert allocator.allocate(100 * BLOCK_SIZE) == 0
+
+
+def test_no_room_gives_none() -> None:
+    allocator = BlockAllocator(2 * BLOCK_SIZE)
+    assert allocator.allocate(BLOCK_SIZE + 1) == 0
+    assert allocator.allocate(1) is None

@@ -1,0 +1,166 @@
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from engine.checkpoint import SUPPORTED, load_checkpoint
+from engine.config import EngineConfig
+from engine.errors import LoadError
+from engine.loop import Engine
+from engine.models.llama import LlamaDecoder
+from engine.models.transformers_decoder import TransformersDecoder
+from tests.checkpoints import configs, save_checkpoint
+from tests.engine.recorder import run
+
+PROMPT = [5, 6, 7]
+
+
+def config(folder: Path | str, **settings: object) -> EngineConfig:
+    return EngineConfig(**{"checkpoint": str(folder), "dtype": "float32", "device": "cpu", **settings})
+
+
+@pytest.fixture
+def llama(checkpoints: dict[str, Path], tmp_path: Path) -> Path:
+    """A copy to damage."""
+    return Path(shutil.copytree(checkpoints["llama"], tmp_path / "llama"))
+
+
+def edit(file: Path, **changes: object) -> None:
+    file.write_text(json.dumps(json.loads(file.read_text()) | changes))
+
+
+def test_every_supported_architecture_has_a_small_checkpoint_here() -> None:
+    assert set(configs()) == SUPPORTED
+
+
+def test_which_path_computes_what(checkpoints: dict[str, Path]) -> None:
+    decoders = {name: type(load_checkpoint(config(folder)).decoder) for name, folder in checkpoints.items()}
+    assert decoders == {
+        "llama": LlamaDecoder,
+        "qwen2": LlamaDecoder,
+        "qwen3": TransformersDecoder,
+        "deepseek_v2": TransformersDecoder,
+    }
+
+
+def test_shards_load_as_one_file_does(tmp_path: Path, llama: Path) -> None:
+    sharded = save_checkpoint("llama", tmp_path / "sharded", max_shard_size="100KB")
+    assert len(list(sharded.glob("*.safetensors"))) > 1
+
+    def text(folder: Path) -> str:
+        settings = config(folder, cache_gib=0.1)
+        engine = Engine(load_checkpoint(settings), settings)
+        engine.start()
+        recorder = run(engine, PROMPT, temperature=0, max_tokens=20)
+        engine.stop()
+        return recorder.text()
+
+    assert text(sharded) == text(llama)
+
+
+def test_deepseek_coders_own_spelling_of_rope_scaling(llama: Path) -> None:
+    new = load_checkpoint(config(llama)).decoder
+    old_spelling = {"rope_theta": 1e5, "rope_scaling": {"type": "linear", "factor": 4.0}}
+    settings = json.loads((llama / "config.json").read_text())
+    del settings["rope_parameters"]
+    (llama / "config.json").write_text(json.dumps(settings | old_spelling))
+    old = load_checkpoint(config(llama)).decoder
+    assert isinstance(new, LlamaDecoder)
+    assert isinstance(old, LlamaDecoder)
+    assert torch.equal(new._cos, old._cos)
+    assert torch.equal(new._sin, old._sin)
+
+
+def test_the_generation_configs_ends_and_the_tokenizers_count(llama: Path) -> None:
+    edit(llama / "generation_config.json", eos_token_id=[3, 4])
+    assert load_checkpoint(config(llama)).eos_token_ids == {1, 3, 4}
+
+
+def test_max_context_is_bounded_by_the_model(llama: Path) -> None:
+    assert load_checkpoint(config(llama, max_context=100)).max_context == 100
+    assert load_checkpoint(config(llama, max_context=10_000)).max_context == 256
+
+
+def remove(name: str) -> Callable[[Path], None]:
+    return lambda folder: (folder / name).unlink()
+
+
+def lose_a_shard(folder: Path) -> None:
+    (folder / "model.safetensors").unlink()
+    index = {"metadata": {}, "weight_map": {"lm_head.weight": "model-00002-of-00002.safetensors"}}
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index))
+
+
+def lose_a_tensor(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    tensors = load_file(folder / "model.safetensors")
+    del tensors["model.layers.1.mlp.up_proj.weight"]
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("damage", "says"),
+    [
+        (remove("config.json"), "has no config.json; point at the folder of a Hugging Face checkpoint"),
+        (remove("tokenizer.json"), "has no tokenizer.json; copy it from"),
+        (remove("model.safetensors"), "has no weights"),
+        (lose_a_shard, "lacks model-00002-of-00002.safetensors"),
+        (lose_a_tensor, "lack 1 tensors, model.layers.1.mlp.up_proj.weight first"),
+        (lambda folder: edit(folder / "config.json", model_type="gpt2"), "of architecture gpt2; the coder loads"),
+        (lambda folder: edit(folder / "config.json", model_type="nonsense"), "config.json of .* can't be read"),
+        (lambda folder: (folder / "config.json").write_text("{"), "config.json of .* can't be read"),
+        (
+            lambda folder: edit(
+                folder / "config.json", rope_parameters={"rope_type": "dynamic", "factor": 2.0, "rope_theta": 1e4}
+            ),
+            "scales RoPE by the length",
+        ),
+        (lambda folder: (folder / "model.safetensors").write_bytes(b"junk" * 9), "the weights of .* can't be read"),
+    ],
+)
+def test_a_damaged_checkpoint_says_what_it_lacks(llama: Path, damage: Callable[[Path], None], says: str) -> None:
+    damage(llama)
+    with pytest.raises(LoadError, match=says) as caught:
+        load_checkpoint(config(llama))
+    assert "\n" not in str(caught.value)
+
+
+def test_sliding_windows_are_refused(checkpoints: dict[str, Path], tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(checkpoints["qwen2"], tmp_path / "qwen2"))
+    edit(folder / "config.json", use_sliding_window=True, sliding_window=8)
+    with pytest.raises(LoadError, match="sliding-window"):
+        load_checkpoint(config(folder))
+
+
+def test_a_missing_folder_and_an_unknown_hub_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    with pytest.raises(LoadError, match="folder /no/such/place does not exist; check the path or give a hub id"):
+        load_checkpoint(config("/no/such/place"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
+    with pytest.raises(LoadError, match="deepseek-ai/none is not a folder here, and config.json of it could not be had"):
+        load_checkpoint(config("deepseek-ai/none"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_no_gpu_where_one_is_asked_for(llama: Path) -> None:
+    with pytest.raises(LoadError, match="torch sees no GPU"):
+        load_checkpoint(config(llama, device="cuda"))
+
+
+def test_a_cache_too_small_for_one_context_says_what_it_takes(llama: Path) -> None:
+    settings = config(llama, cache_gib=0.00001)
+    with pytest.raises(LoadError, match="less than one context of 256; raise cache_gib to"):
+        Engine(load_checkpoint(settings), settings)
+
+
+def test_bfloat16_loads_and_runs_packed(llama: Path) -> None:
+    settings = config(llama, dtype="bfloat16", cache_gib=0.1)
+    engine = Engine(load_checkpoint(settings), settings)
+    engine.start()
+    assert run(engine, PROMPT, temperature=0, max_tokens=5, ignore_eos=True).num_tokens() == 5
+    engine.stop()

@@ -1,0 +1,64 @@
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from engine.errors import InvalidRequest
+from engine.prompt import PromptEncoder
+from tests.checkpoints import VOCAB_SIZE, train_tokenizer
+
+TOKENIZER = train_tokenizer()
+ENCODER = PromptEncoder(TOKENIZER, VOCAB_SIZE, max_context=64)
+
+
+def chat(*messages: object, **others: object) -> bytes:
+    return json.dumps({"messages": messages, **others}).encode()
+
+
+def test_a_chat_is_rendered_by_the_checkpoints_template() -> None:
+    ids = ENCODER.encode_chat(chat({"role": "user", "content": "hi"}))
+    assert TOKENIZER.decode(ids) == "<｜begin▁of▁sentence｜>[user] hi\n[assistant]"
+
+
+def test_text_and_ids() -> None:
+    assert TOKENIZER.decode(ENCODER.encode_text("def f")) == "def f"
+    assert ENCODER.encode_ids([5, 6]) == [5, 6]
+
+
+@pytest.mark.parametrize(
+    ("data", "field"),
+    [
+        (b"{", "chat"),
+        (b"[]", "chat"),
+        (b"\xff", "chat"),
+        (chat(), "messages"),
+        (chat({"role": "user"}), "messages.0.content"),
+        (chat({"role": "user", "content": 3}), "messages.0.content"),
+        (chat({"role": "user", "content": "a", "mood": "b"}), "messages.0.mood"),
+        (chat({"role": "user", "content": "a"}, tools=[]), "tools"),
+        (chat({"role": "wizard", "content": "a"}), "messages"),
+        (chat({"role": "user", "content": "word " * 100}), "messages"),
+        (chat({"role": "user", "content": "a" * 10**6}), "messages"),
+    ],
+)
+def test_a_bad_chat_is_refused_by_name(data: bytes, field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        ENCODER.encode_chat(data)
+    assert caught.value.field == field
+
+
+def test_a_bad_prompt_is_refused() -> None:
+    for text, says in (("", "holds no tokens"), ("word " * 100, "leave no room"), ("a" * 10**6, "can't fit")):
+        with pytest.raises(InvalidRequest, match=f"^text_input: .*{says}"):
+            ENCODER.encode_text(text)
+    for ids, says in (([], "holds no tokens"), ([VOCAB_SIZE], "outside the vocabulary"), ([-1], "outside")):
+        with pytest.raises(InvalidRequest, match=f"^input_ids: .*{says}"):
+            ENCODER.encode_ids(ids)
+
+
+def test_no_template_is_said() -> None:
+    tokenizer = train_tokenizer()
+    tokenizer.chat_template = None
+    with pytest.raises(InvalidRequest, match="^chat: this checkpoint has no chat template"):
+        PromptEncoder(tokenizer, VOCAB_SIZE, 64).encode_chat(chat({"role": "user", "content": "hi"}))

@@ -1,0 +1,124 @@
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import pytest
+import torch
+from torch import Tensor
+
+from engine.detokenizer import TextStream
+from engine.sampler import SampledToken, Sampler
+from engine.sequence import Sequence
+from tests.engine.recorder import Recorder
+
+EOS = 1
+LOGITS = torch.tensor([0.5, 3.0, 2.0, 1.0, -1.0])
+
+
+def make(output: list[int] | None = None, prompt: list[int] | None = None, **params: object) -> Sequence:
+    sequence = Sequence(Recorder(prompt or [0], **params).request, 0, TextStream(None, []), 10)  # type: ignore[arg-type]
+    sequence.tokens += output or []
+    return sequence
+
+
+def sample(sequence: Sequence, logits: Tensor = LOGITS) -> SampledToken:
+    return Sampler(frozenset({EOS})).sample(logits[None].clone(), [sequence])[0]
+
+
+def draw(num_draws: int = 2000, **params: object) -> dict[int, float]:
+    """Share of each token in many draws from one seeded sequence."""
+    sequence = make(seed=0, **params)
+    counts = Counter(sample(sequence).token_id for _ in range(num_draws))
+    return {token: count / num_draws for token, count in counts.items()}
+
+
+def test_greedy_takes_the_best() -> None:
+    assert sample(make(temperature=0)).token_id == 1
+
+
+@pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
+def test_draws_follow_the_distribution(temperature: float) -> None:
+    shares = draw(4000, temperature=temperature)
+    expected = (LOGITS / temperature).softmax(-1).tolist()
+    assert all(abs(shares.get(token, 0) - share) < 0.03 for token, share in enumerate(expected))
+
+
+@pytest.mark.parametrize(
+    ("params", "kept"),
+    [
+        ({"top_k": 1}, {1}),
+        ({"top_k": 2}, {1, 2}),
+        ({"top_k": -1}, {0, 1, 2, 3, 4}),
+        ({"top_k": 50}, {0, 1, 2, 3, 4}),
+        ({"top_p": 0.5}, {1}),  # the probabilities are .06 .61 .22 .08 .01
+        ({"top_p": 0.7}, {1, 2}),
+        ({"top_p": 0.9}, {1, 2, 3}),
+        ({"min_p": 0.3}, {1, 2}),
+        ({"min_p": 0.1}, {1, 2, 3}),
+        ({"top_k": 3, "top_p": 0.6}, {1}),
+        ({"logit_bias": {"1": -100, "4": 100}}, {4}),
+    ],
+)
+def test_candidates(params: dict[str, object], kept: set[int]) -> None:
+    assert set(draw(**params)) == kept
+
+
+def test_top_p_beyond_the_sorted_candidates_is_exact() -> None:
+    flat = torch.zeros(2000)
+    sequence = make(seed=0, top_p=0.9)
+    drawn = {sample(sequence, flat).token_id for _ in range(8000)}
+    assert len(drawn) > 1500  # of the 1,800 that hold nine tenths: far more than are sorted first
+
+
+def test_penalties() -> None:
+    seen = {"output": [1, 1], "prompt": [2]}
+    assert sample(make(**seen, temperature=0, presence_penalty=0.9)).token_id == 1  # 3.0 - 0.9
+    assert sample(make(**seen, temperature=0, presence_penalty=1.1)).token_id == 2
+    assert sample(make(**seen, temperature=0, frequency_penalty=0.4)).token_id == 1  # 3.0 - 2 * 0.4
+    assert sample(make(**seen, temperature=0, frequency_penalty=0.6)).token_id == 2
+    # It counts the prompt too: 3.0 / 3.5, 2.0 / 3.5, and 1.0 is best.
+    assert sample(make(**seen, temperature=0, repetition_penalty=3.5)).token_id == 3
+    assert sample(make(**seen, temperature=0, frequency_penalty=-2.0)).token_id == 1
+
+
+def test_no_end_before_min_tokens() -> None:
+    assert sample(make(output=[5], temperature=0, min_tokens=2)).token_id == 2
+    assert sample(make(output=[5], temperature=0, min_tokens=2, stop_token_ids=[2])).token_id == 3
+    assert sample(make(output=[5, 5], temperature=0, min_tokens=2)).token_id == EOS
+
+
+def test_a_seeded_row_does_not_depend_on_its_neighbours() -> None:
+    sampler = Sampler(frozenset({EOS}))
+    torch.manual_seed(0)
+    rows = torch.randn(8, 50)
+    params = [{"seed": i, "temperature": 0.7 + i / 10, "top_k": i * 5, "top_p": 1 - i / 20} for i in range(8)]
+    together = sampler.sample(rows.clone(), [make(**p) for p in params])
+    alone = [sampler.sample(rows[i : i + 1].clone(), [make(**p)])[0] for i, p in enumerate(params)]
+    assert together == alone
+
+
+def test_seeds_and_choices_differ() -> None:
+    def tokens(seed: int | None, choice: int) -> list[int]:
+        sequence = Sequence(Recorder([0], seed=seed).request, choice, TextStream(None, []), 10)  # type: ignore[arg-type]
+        return [sample(sequence, torch.zeros(1000)).token_id for _ in range(5)]
+
+    assert tokens(3, 0) == tokens(3, 0)
+    assert tokens(3, 0) != tokens(4, 0)
+    assert tokens(3, 0) != tokens(3, 1)
+    assert tokens(None, 0) != tokens(None, 0)
+
+
+def test_logprobs_are_the_model_s_own() -> None:
+    expected = LOGITS.log_softmax(-1)
+    logprob = sample(make(temperature=0, logprobs=2, logit_bias={"4": 100})).logprob
+    assert logprob is not None
+    assert (logprob.token_id, [token for token, _ in logprob.top]) == (4, [1, 2])
+    assert math.isclose(logprob.logprob, float(expected[4]), rel_tol=1e-5)
+    assert math.isclose(logprob.top[0][1], float(expected[1]), rel_tol=1e-5)
+    assert sample(make(temperature=0, logprobs=0)).logprob is not None
+    assert sample(make(temperature=0)).logprob is None
+
+
+def test_a_tiny_temperature_is_greedy() -> None:
+    assert sample(make(temperature=1e-9)).token_id == 1

@@ -1,0 +1,142 @@
+from __future__ import annotations
+
+import threading
+
+from engine.errors import EngineError, StepFailed
+from engine.request import Output, Request
+from engine.response import ChoicePiece, merge
+from engine.sampling_params import SamplingParams
+from engine.sender import Sender, Stream
+
+
+class FakeReply:
+    """Stands for a Triton response sender."""
+
+    def __init__(self) -> None:
+        self.sent: list[tuple[dict[int, ChoicePiece], bool]] = []
+        self.errors: list[EngineError] = []
+        self.has_gone = False
+        self.may_send = threading.Event()
+        self.may_send.set()
+        self.is_sending = threading.Event()
+        self.fails = False
+
+    def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
+        self.is_sending.set()
+        self.may_send.wait(10)
+        if self.fails:
+            raise ValueError("can't be built")
+        self.sent.append((pieces, is_last))
+
+    def send_error(self, error: EngineError) -> None:
+        self.errors.append(error)
+
+    def is_cancelled(self) -> bool:
+        return self.has_gone
+
+
+class FakeEngine:
+    """Stands for the loop: only cancels are looked at."""
+
+    def __init__(self) -> None:
+        self.cancelled: list[Request] = []
+        self.has_cancelled = threading.Event()
+
+    def cancel(self, request: Request) -> None:
+        request.is_cancelled = True
+        self.cancelled.append(request)
+        self.has_cancelled.set()
+
+
+def start(engine: FakeEngine) -> Sender:
+    sender = Sender(engine)  # type: ignore[arg-type]
+    sender.start()
+    return sender
+
+
+def open_stream(sender: Sender, reply: FakeReply, *, n: int = 1, is_streaming: bool = True) -> Stream:
+    stream = Stream([1], SamplingParams(n=n), is_streaming, reply)
+    sender.add(stream)
+    return stream
+
+
+def say(stream: Stream, text: str, finish_reason: str | None = None, choice: int = 0) -> None:
+    if finish_reason:
+        stream.request.num_unfinished -= 1
+    stream.on_output(Output(choice, text, 1, None, finish_reason))  # type: ignore[arg-type]
+
+
+def test_what_piles_up_while_a_response_is_sent_is_merged() -> None:
+    sender, reply = start(FakeEngine()), FakeReply()
+    stream = open_stream(sender, reply)
+    reply.may_send.clear()
+    say(stream, "a")
+    reply.is_sending.wait(10)
+    for text in "bcd":
+        say(stream, text)
+    say(stream, "e", "stop")
+    reply.may_send.set()
+    sender.stop()
+    assert [(pieces[0].text, pieces[0].num_tokens, is_last) for pieces, is_last in reply.sent] == [
+        ("a", 1, False),
+        ("bcde", 4, True),
+    ]
+    assert sender.num_live == 0
+
+
+def test_unstreamed_is_one_response_of_all_choices() -> None:
+    sender, reply = start(FakeEngine()), FakeReply()
+    stream = open_stream(sender, reply, n=2, is_streaming=False)
+    say(stream, "a", choice=1)
+    say(stream, "b", "length", choice=0)
+    say(stream, "c", "stop", choice=1)
+    sender.stop()
+    [(pieces, is_last)] = reply.sent
+    assert is_last
+    assert {choice: (piece.text, piece.finish_reason) for choice, piece in pieces.items()} == {
+        0: ("b", "length"),
+        1: ("ac", "stop"),
+    }
+
+
+def test_an_error_ends_a_request_once() -> None:
+    sender, reply = start(FakeEngine()), FakeReply()
+    stream = open_stream(sender, reply)
+    stream.on_error(StepFailed("failed"))
+    sender.stop()
+    assert ([str(error) for error in reply.errors], reply.sent, sender.num_live) == (["failed"], [], 0)
+
+
+def test_a_response_that_cant_be_built_ends_its_request_alone() -> None:
+    engine = FakeEngine()
+    sender, bad, good = start(engine), FakeReply(), FakeReply()
+    bad.fails = True
+    broken, whole = open_stream(sender, bad), open_stream(sender, good)
+    say(broken, "a")
+    say(whole, "b", "stop")
+    say(broken, "c", "cancelled")
+    sender.stop()
+    assert [type(error) for error in bad.errors] == [StepFailed]
+    assert engine.cancelled == [broken.request]
+    assert len(good.sent) == 1
+    assert sender.num_live == 0
+
+
+def test_a_client_that_has_gone_is_noticed() -> None:
+    engine, reply = FakeEngine(), FakeReply()
+    sender = start(engine)
+    stream = open_stream(sender, reply)
+    reply.has_gone = True
+    assert engine.has_cancelled.wait(10)
+    say(stream, "", "cancelled")
+    sender.stop()
+    assert engine.cancelled == [stream.request]
+    assert sender.num_live == 0
+
+
+def test_merge_keeps_choices_apart_and_in_order() -> None:
+    outputs = [Output(1, "a", 1), Output(0, "b", 1), Output(1, "c", 1, None, "stop")]
+    merged = merge(outputs)
+    assert list(merged) == [1, 0]
+    assert (merged[1].text, merged[1].num_tokens, merged[1].finish_reason) == ("ac", 2, "stop")
+    assert merged[0].finish_reason is None
