@@ -15,7 +15,9 @@ VENV := .venv
 PY := $(VENV)/bin/python
 INSTALLED := $(VENV)/installed
 NATIVE := $(PY) docker/native/run.py
-COMPOSE := docker compose -f docker/compose.yaml $(if $(shell command -v nvidia-smi),-f docker/compose.gpu.yaml)
+COMPOSE := docker compose -f docker/compose.yaml \
+	$(if $(shell command -v nvidia-smi),-f docker/compose.gpu.yaml) \
+	$(if $(filter /%,$(CODER_CHECKPOINT)),-f docker/compose.checkpoint.yaml)
 # Chosen when a target needs it, not when the Makefile is read.
 CHOOSE = mode='$(MODE)'; if [ -z "$$mode" ]; then mode=native; docker info >/dev/null 2>&1 && mode=docker; fi
 CODE := adapter engine model_repository docker demo benchmarks tests
@@ -48,7 +50,7 @@ down-native:
 	@[ ! -x $(PY) ] || $(NATIVE) down
 
 up-docker:
-	$(COMPOSE) up --build --detach --wait
+	$(COMPOSE) up --build --detach --wait --wait-timeout 1800 || { $(COMPOSE) logs --tail 30; exit 1; }
 	@$(COMPOSE) exec -T -e ADAPTER_PORT -e ADAPTER_PORT_INSIDE=8000 -e TRITON_GRPC_PORT -e TRITON_HTTP_PORT \
 		-e TRITON_METRICS_PORT adapter python - 'Triton in Docker' < docker/announce.py
 

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import triton_python_backend_utils as pb_utils
 
-from engine.checkpoint import Checkpoint, load_checkpoint
-from engine.config import EngineConfig, read_config
+from engine.checkpoint import load_checkpoint
+from engine.config import read_config
 from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError
 from engine.loop import Engine
@@ -52,7 +52,7 @@ class CoderModel:
         self._sender = Sender(self._engine)
         self._engine.start()
         self._sender.start()
-        logger.info("loaded %s", json.dumps(describe(self._checkpoint, self._config)))
+        logger.info("loaded %s", json.dumps(self._describe()))
 
     def execute(self, requests: list[Any]) -> None:
         """Take in a batch; it returns once the engine has room for each, and the answers follow by themselves.
@@ -70,6 +70,23 @@ class CoderModel:
         self._engine.stop()
         self._sender.stop()
 
+    def _describe(self) -> dict[str, Any]:
+        """What is loaded, and how busy it is."""
+        checkpoint = self._checkpoint
+        return {
+            "checkpoint": checkpoint.name,
+            "architecture": checkpoint.architecture,
+            "device": checkpoint.device.type,
+            "dtype": str(checkpoint.dtype).removeprefix("torch."),
+            "max_context": checkpoint.max_context,
+            "max_sequences": self._config.max_sequences,
+            "num_parameters": checkpoint.num_parameters,
+            "num_requests": self._sender.num_live,
+            "num_sequences": self._engine.num_sequences,
+            "num_cache_blocks": self._engine.num_cache_blocks,
+            "num_free_cache_blocks": self._engine.num_free_cache_blocks,
+        }
+
     def _open(self, request: Any) -> Stream | None:
         """Parse a request; one that is answered already gives None."""
         inputs = Inputs(request)
@@ -77,7 +94,7 @@ class CoderModel:
         reply = TritonReply(response_sender, self._token_bytes)
         try:
             if inputs.flag("describe", default=False):
-                reply.send_text(json.dumps(describe(self._checkpoint, self._config)))
+                reply.send_text(json.dumps(self._describe()))
                 return None
             return self._parse(inputs, reply)
         except EngineError as error:
@@ -193,19 +210,6 @@ class TritonReply:
 
     def _send(self, response: Any, is_last: bool) -> None:
         self._response_sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0)
-
-
-def describe(checkpoint: Checkpoint, config: EngineConfig) -> dict[str, Any]:
-    """What is loaded, for the adapter's health page and for start-up lines."""
-    return {
-        "checkpoint": checkpoint.name,
-        "architecture": checkpoint.architecture,
-        "device": checkpoint.device.type,
-        "dtype": str(checkpoint.dtype).removeprefix("torch."),
-        "max_context": checkpoint.max_context,
-        "max_sequences": config.max_sequences,
-        "num_parameters": checkpoint.num_parameters,
-    }
 
 
 def _texts(texts: Any) -> Any:

@@ -116,10 +116,8 @@ class NativeStack:
             "ADAPTER_TRITON_URL": f"localhost:{self._settings['TRITON_GRPC_PORT']}",
             # Triton's Python stub takes the environment of the first python3 on the path,
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
-            # loads that interpreter's shared library, not whichever of the same version the system has,
+            # and loads that interpreter's shared library, not whichever of the same version the system has.
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, library_path)),
-            # and imports `engine` from here.
-            "PYTHONPATH": str(PROJECT),
             "PYTHONUNBUFFERED": "1",
         }
 

@@ -1,0 +1,65 @@
+"""A real Triton and a real adapter, started once, as `make up` starts them."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import openai
+import pytest
+
+from tests.checkpoints import save_checkpoint
+from tests.e2e.stack import PROJECT, Stack
+
+ARCHITECTURES = ("llama", "qwen2", "deepseek_v2")
+
+
+def add_model(repository: Path, name: str, *, queue_size: int = 256, **settings: object) -> None:
+    """Put a copy of the coder into a repository, under another name and with other settings."""
+    source, target = PROJECT / "model_repository" / "coder", repository / name
+    shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+    configuration = (source / "config.pbtxt").read_text()
+    for old, new in (('name: "coder"', f'name: "{name}"'), ("max_queue_size: 256", f"max_queue_size: {queue_size}")):
+        assert old in configuration
+        configuration = configuration.replace(old, new)
+    (target / "config.pbtxt").write_text(configuration)
+    engine = json.loads((source / "1" / "engine.json").read_text())
+    (target / "1" / "engine.json").write_text(json.dumps(engine | settings))
+
+
+@pytest.fixture(scope="session")
+def short_dir() -> Iterator[Path]:
+    """A folder with a short path: sockets live in it."""
+    folder = Path(tempfile.mkdtemp(prefix="dst"))
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def checkpoints(short_dir: Path) -> dict[str, Path]:
+    return {name: save_checkpoint(name, short_dir / "checkpoints" / name) for name in ARCHITECTURES}
+
+
+@pytest.fixture(scope="session")
+def stack(short_dir: Path, checkpoints: dict[str, Path]) -> Iterator[Stack]:
+    """The demo coder, a float32 model of each architecture, and one that is full with a single sequence."""
+    repository = short_dir / "models"
+    add_model(repository, "coder", checkpoint=str(PROJECT / "demo" / "coder"), cache_gib=1.0)
+    for name, folder in checkpoints.items():
+        add_model(repository, name, checkpoint=str(folder), dtype="float32", cache_gib=0.1, max_step_tokens=64)
+    one_at_a_time = {"max_sequences": 1, "max_context": None, "cache_gib": 0.1}
+    add_model(repository, "narrow", checkpoint=str(checkpoints["llama"]), queue_size=2, **one_at_a_time)
+    models = {"deepseek-coder": "coder"} | {name: name for name in (*ARCHITECTURES, "narrow")}
+    stack = Stack(short_dir / "run", MODEL_REPOSITORY=str(repository), ADAPTER_MODELS=json.dumps(models))
+    stack.up()
+    yield stack
+    stack.down()
+
+
+@pytest.fixture(scope="session")
+def client(stack: Stack) -> openai.OpenAI:
+    return openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0, timeout=120)
+

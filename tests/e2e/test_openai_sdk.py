@@ -1,0 +1,175 @@
+"""What a user of the OpenAI SDK sees, from the bundled demo checkpoint: asserted on meaning."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+from typing import Any
+
+import httpx
+import openai
+import pytest
+import sseclient
+
+from tests.e2e.stack import Stack
+
+QUESTION: Any = [{"role": "user", "content": "Write a Python function to sort a list"}]
+MODEL = "deepseek-coder"
+
+
+def sorts(reply: str) -> bool:
+    """Whether the reply's fenced code runs, and defines a function that sorts a list."""
+    match = re.search(r"```python\n(.*?)```", reply, re.DOTALL)
+    assert match, f"no code in {reply!r}"
+    names: dict[str, Any] = {}
+    exec(match[1], names)
+    function = next(value for name, value in names.items() if callable(value) and not name.startswith("_"))
+    numbers = [3, 1, 2]
+    return (function(numbers) or numbers) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("temperature", [0, openai.omit])
+def test_it_writes_a_function_that_sorts(client: openai.OpenAI, temperature: Any) -> None:
+    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=temperature, seed=1)
+    choice = answer.choices[0]
+    assert sorts(choice.message.content or "")
+    assert (choice.message.role, choice.finish_reason, answer.object) == ("assistant", "stop", "chat.completion")
+    assert answer.usage
+    assert answer.usage.total_tokens == answer.usage.prompt_tokens + answer.usage.completion_tokens
+
+
+def test_the_stream_is_the_same_answer_in_pieces(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"model": MODEL, "messages": QUESTION, "temperature": 0}
+    whole = client.chat.completions.create(**options)
+    chunks = list(client.chat.completions.create(**options, stream=True, stream_options={"include_usage": True}))
+    *pieces, last = chunks
+    assert pieces[0].choices[0].delta.role == "assistant"
+    text = "".join(piece.choices[0].delta.content or "" for piece in pieces)
+    assert text == whole.choices[0].message.content
+    assert len([piece for piece in pieces if piece.choices[0].delta.content]) > 10
+    assert [piece.choices[0].finish_reason for piece in pieces][-2:] == [None, "stop"]
+    assert last.choices == []
+    assert last.usage
+    assert whole.usage
+    assert last.usage.completion_tokens == whole.usage.completion_tokens
+    assert last.usage.prompt_tokens == whole.usage.prompt_tokens
+
+
+async def test_the_async_client_streams_many_at_once(stack: Stack) -> None:
+    async with openai.AsyncOpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0) as client:
+
+        async def ask() -> str:
+            stream = await client.chat.completions.create(model=MODEL, messages=QUESTION, temperature=0, stream=True)
+            return "".join([chunk.choices[0].delta.content or "" async for chunk in stream])
+
+        replies = await asyncio.gather(*(ask() for _ in range(8)))
+    assert all(sorts(reply) for reply in replies)
+
+
+def test_raw_events(stack: Stack) -> None:
+    body = {"model": MODEL, "messages": QUESTION, "stream": True, "temperature": 0}
+    with httpx.stream("POST", f"{stack.url}/v1/chat/completions", json=body) as response:
+        assert response.headers["content-type"].startswith("text/event-stream")
+        events = [event.data for event in sseclient.SSEClient(response.iter_bytes()).events()]
+    assert events[-1] == "[DONE]"
+    chunks = [json.loads(event) for event in events[:-1]]
+    assert {chunk["object"] for chunk in chunks} == {"chat.completion.chunk"}
+    assert len({chunk["id"] for chunk in chunks}) == 1
+    assert sorts("".join(chunk["choices"][0]["delta"].get("content", "") for chunk in chunks))
+
+
+def test_completions_take_text_lists_and_ids(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 12}
+    text = client.completions.create(prompt="def add(a, b):\n", **options)
+    several = client.completions.create(prompt=["def add(a, b):\n", "import os\n"], **options)
+    assert text.object == "text_completion"
+    assert [choice.index for choice in several.choices] == [0, 1]
+    assert several.choices[0].text == text.choices[0].text
+    ids = client.completions.create(prompt=[40, 41, 42], **options)
+    lists = client.completions.create(prompt=[[40, 41, 42], [50, 51]], **options)
+    assert lists.choices[0].text == ids.choices[0].text
+    assert ids.usage
+    assert lists.usage
+    assert (ids.usage.prompt_tokens, lists.usage.prompt_tokens) == (3, 5)
+    chunks = list(client.completions.create(prompt="def add(a, b):\n", stream=True, **options))
+    assert "".join(chunk.choices[0].text for chunk in chunks) == text.choices[0].text
+
+
+def test_choices_logprobs_and_stop(client: openai.OpenAI) -> None:
+    answer = client.chat.completions.create(
+        model=MODEL, messages=QUESTION, n=3, seed=5, logprobs=True, top_logprobs=2, stop=["```\n", "print"]
+    )
+    assert [choice.index for choice in answer.choices] == [0, 1, 2]
+    for choice in answer.choices:
+        assert "print" not in (choice.message.content or "")
+        assert choice.logprobs
+        assert choice.logprobs.content
+        entry = choice.logprobs.content[0]
+        assert entry.logprob <= 0
+        assert len(entry.top_logprobs) == 2
+        assert bytes(entry.bytes or []).decode() == entry.token
+    completion = client.completions.create(model=MODEL, prompt="def f(", logprobs=2, temperature=0, max_tokens=4)
+    logprobs = completion.choices[0].logprobs
+    assert logprobs
+    assert "".join(logprobs.tokens or []) == completion.choices[0].text
+    assert len(logprobs.top_logprobs or []) == 4
+
+
+def test_every_sampling_parameter_has_its_effect(client: openai.OpenAI) -> None:
+    def complete(**options: Any) -> openai.types.Completion:
+        extra = {name: options.pop(name) for name in EXTRA & set(options)}
+        settings = {"temperature": 0, "max_tokens": 20, "prompt": "def add(a, b):\n", **options}
+        return client.completions.create(model=MODEL, **settings, extra_body=extra)
+
+    plain = complete(ignore_eos=True)
+    text = plain.choices[0].text
+    assert plain.choices[0].finish_reason == "length"
+    assert complete(max_tokens=5, ignore_eos=True).usage.completion_tokens == 5  # type: ignore[union-attr]
+    hot = {"temperature": 2.0, "top_p": 1.0, "ignore_eos": True}
+    assert complete(**hot, seed=1).choices[0].text == complete(**hot, seed=1).choices[0].text
+    assert complete(**hot, seed=1).choices[0].text != complete(**hot, seed=2).choices[0].text
+    for narrowing in ({"top_k": 1}, {"top_p": 1e-6}, {"min_p": 1.0}):
+        assert complete(**(hot | narrowing), seed=1).choices[0].text == text
+    word = text.split()[0]
+    stopped = complete(stop=word, ignore_eos=True)
+    assert (word not in stopped.choices[0].text, stopped.choices[0].finish_reason) == (True, "stop")
+    token = int(complete_ids(client, text))
+    assert complete(logit_bias={str(token): -100}, ignore_eos=True).choices[0].text != text
+    assert complete(stop_token_ids=[token], ignore_eos=True).choices[0].text == ""
+    assert complete(stop_token_ids=[token], min_tokens=8).usage.completion_tokens >= 8  # type: ignore[union-attr]
+    long = {"max_tokens": 120, "ignore_eos": True}
+    unpenalized = complete(**long).choices[0].text
+    for penalty in ({"presence_penalty": 2}, {"frequency_penalty": 2}, {"repetition_penalty": 2.0}):
+        assert complete(**long, **penalty).choices[0].text != unpenalized
+
+
+EXTRA = {"top_k", "min_p", "min_tokens", "ignore_eos", "repetition_penalty", "stop_token_ids"}
+
+
+def complete_ids(client: openai.OpenAI, text: str) -> int:
+    """The id of the first token of the plain completion: the one whose ban changes it."""
+    from transformers import AutoTokenizer
+
+    from tests.e2e.stack import PROJECT
+
+    tokenizer = AutoTokenizer.from_pretrained(PROJECT / "demo" / "coder")
+    return int(tokenizer.encode(text, add_special_tokens=False)[0])
+
+
+def test_models(client: openai.OpenAI) -> None:
+    assert {model.id for model in client.models.list()} == {MODEL, "llama", "qwen2", "deepseek_v2", "narrow"}
+    assert client.models.retrieve(MODEL).id == MODEL
+    with pytest.raises(openai.NotFoundError) as caught:
+        client.models.retrieve("gpt-4")
+    assert caught.value.code == "model_not_found"
+
+
+def test_health(stack: Stack) -> None:
+    health = stack.get("/health")
+    assert health["status"] == "healthy"
+    assert health["model"] == MODEL
+    assert health["checkpoint"].endswith("demo/coder")
+    assert health["device"] in ("cpu", "cuda")
+    assert stack.get("/health/live")
+    assert stack.get("/health/ready")

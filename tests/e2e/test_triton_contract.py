@@ -1,0 +1,84 @@
+"""The tensor contract, over plain gRPC with Triton's own client."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.e2e.stack import Stack
+from tests.e2e.triton_grpc import describe, infer
+
+GREEDY = {"temperature": 0, "max_tokens": 10, "ignore_eos": True}
+
+
+def test_streamed_and_whole_are_the_same_text(stack: Stack) -> None:
+    streamed = infer(stack, text_input="def add(a, b):", sampling_parameters=GREEDY)
+    assert len(streamed) > 1
+    assert [set(response) for response in streamed[:-1]] == [{"text_output"}] * (len(streamed) - 1)
+    assert set(streamed[-1]) == {"text_output", "finish_reason", "num_input_tokens", "num_output_tokens"}
+    [whole] = infer(
+        stack, text_input="def add(a, b):", sampling_parameters=GREEDY, stream=False, exclude_input_in_output=True
+    )
+    text = b"".join(response["text_output"][0] for response in streamed)
+    assert whole["text_output"] == [text]
+    assert (whole["num_output_tokens"], whole["finish_reason"]) == ([10], [b"length"])
+
+
+def test_the_prompt_comes_back_unless_excluded(stack: Stack) -> None:
+    [echoed] = infer(stack, text_input="def add(a, b):", sampling_parameters=GREEDY, stream=False)
+    assert echoed["text_output"][0].startswith(b"def add(a, b):")
+
+
+def test_choices_come_in_columns(stack: Stack) -> None:
+    params = {**GREEDY, "n": 3, "temperature": 1.5, "seed": 1, "logprobs": 1}
+    [whole] = infer(stack, text_input="def", sampling_parameters=params, stream=False, exclude_input_in_output=True)
+    assert sorted(whole["choice_index"]) == [0, 1, 2]
+    assert whole["finish_reason"] == [b"length"] * 3
+    assert whole["num_output_tokens"] == [30]
+    assert [len(json.loads(entries)) for entries in whole["logprobs"]] == [10] * 3
+    texts: dict[int, bytes] = {}
+    for response in infer(stack, text_input="def", sampling_parameters=params):
+        for index, text in zip(response["choice_index"], response["text_output"], strict=True):
+            texts[index] = texts.get(index, b"") + text
+    assert texts == dict(zip(whole["choice_index"], whole["text_output"], strict=True))
+
+
+def test_outputs_can_be_switched_off_as_with_vllms_backend(stack: Stack) -> None:
+    off = {f"return_{name}": False for name in ("finish_reason", "num_input_tokens", "num_output_tokens", "logprobs")}
+    *_, last = infer(stack, text_input="def", sampling_parameters={**GREEDY, "logprobs": 1}, **off)
+    assert set(last) == {"text_output"}
+
+
+def test_describe(stack: Stack) -> None:
+    description = describe(stack, "llama")
+    assert description["architecture"] == "LlamaForCausalLM"
+    assert (description["dtype"], description["max_context"]) == ("float32", 256)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "says"),
+    [
+        ({}, "text_input: give one of text_input, chat and input_ids; got none"),
+        ({"text_input": "a", "chat": {"messages": []}}, "text_input: give one of"),
+        ({"text_input": b"\xff\xfe"}, "text_input: it is not UTF-8"),
+        ({"chat": "{"}, "chat: "),
+        ({"input_ids": [10**6]}, "input_ids: 1000000 is outside the vocabulary"),
+        ({"text_input": "a", "sampling_parameters": "["}, "sampling_parameters: "),
+        ({"text_input": "a", "sampling_parameters": {"best": 1}}, "best: no such sampling parameter"),
+        ({"text_input": "a", "exclude_input_in_output": False}, "exclude_input_in_output: false needs"),
+        ({"text_input": "a", "sampling_parameters": {"n": 17}}, "n: 17 choices exceed the 16"),
+    ],
+)
+def test_a_bad_request_is_refused_by_name(stack: Stack, inputs: dict[str, Any], says: str) -> None:
+    # An empty request is not possible in Triton: `stream` alone stands for it.
+    [response] = infer(stack, **(inputs or {"stream": True}))
+    assert says in response["error"]
+
+
+def test_hundreds_of_refusals_do_no_harm(stack: Stack) -> None:
+    for _ in range(300):
+        [response] = infer(stack, "narrow", text_input="a", sampling_parameters={"temperature": -1})
+        assert "temperature" in response["error"]
+    assert infer(stack, "narrow", text_input="a", sampling_parameters=GREEDY)[-1]["num_output_tokens"] == [10]
