@@ -72,6 +72,13 @@ $(INSTALLED): pyproject.toml
 test: $(INSTALLED) ## run every test, the real Triton included
 	$(PY) -m pytest
 
+.PHONY: bench-engine bench-ttft
+bench-engine: $(INSTALLED) ## the engine beside transformers' generate, tokens per second
+	$(PY) -m benchmarks.engine_vs_generate
+
+bench-ttft: $(INSTALLED) ## time to first token through the adapter and straight over gRPC; needs `make up`
+	$(PY) -m benchmarks.time_to_first_token
+
 .PHONY: lint
 lint: $(INSTALLED) ## ruff and mypy --strict
 	$(VENV)/bin/ruff check $(CODE)

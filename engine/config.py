@@ -18,7 +18,7 @@ class EngineConfig(BaseModel):
 
     checkpoint: str = Field(description="A hub id, or a folder; a relative folder starts at engine.json's.")
     gpu_checkpoint: str | None = Field(None, description="What to load instead where there is a GPU.")
-    device: Literal["auto", "cpu", "cuda"] = "auto"
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: the GPU where torch sees one.")
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = Field(
         "auto", description="auto: the checkpoint's own, or float32 on a CPU that can't multiply it fast."
     )

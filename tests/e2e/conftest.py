@@ -62,4 +62,3 @@ def stack(short_dir: Path, checkpoints: dict[str, Path]) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def client(stack: Stack) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0, timeout=120)
-

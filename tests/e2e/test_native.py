@@ -41,7 +41,9 @@ def processes(stack: Stack) -> dict[int, str]:
 
 
 def kill(stack: Stack, name: str) -> None:
-    [pid] = [pid for pid, command in processes(stack).items() if name in command.split(" ")[0] or f"-m {name}" in command]
+    [pid] = [
+        pid for pid, command in processes(stack).items() if name in command.split(" ")[0] or f"-m {name}" in command
+    ]
     os.kill(pid, signal.SIGKILL)
 
 

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import random
 
 from engine.cache import BLOCK_SIZE, BlockAllocator
@@ -19,7 +20,7 @@ def test_extents_never_overlap_and_all_come_back() -> None:
             if start is not None:
                 held[start] = num_tokens
         spans = sorted((start, start + num_tokens) for start, num_tokens in held.items())
-        assert all(end <= begin for (_, end), (begin, _) in zip(spans, spans[1:], strict=False))
+        assert all(end <= begin for (_, end), (begin, _) in itertools.pairwise(spans))
         assert not spans or spans[-1][1] <= allocator.num_tokens
     for start in held:
         allocator.free(start)

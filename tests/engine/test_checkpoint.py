@@ -142,7 +142,9 @@ def test_a_missing_folder_and_an_unknown_hub_id(monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(LoadError, match="folder /no/such/place does not exist; check the path or give a hub id"):
         load_checkpoint(config("/no/such/place"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
-    with pytest.raises(LoadError, match="deepseek-ai/none is not a folder here, and config.json of it could not be had"):
+    with pytest.raises(
+        LoadError, match=r"deepseek-ai/none is not a folder here, and config.json of it could not be had"
+    ):
         load_checkpoint(config("deepseek-ai/none"))
 
 

@@ -46,5 +46,5 @@ def test_a_bad_setting_is_refused_by_name(tmp_path: Path, settings: dict[str, ob
 
 
 def test_a_missing_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(LoadError, match="engine.json can't be read"):
+    with pytest.raises(LoadError, match=r"engine.json can't be read"):
         read_config(tmp_path / "engine.json", "x")

@@ -60,5 +60,5 @@ def test_a_bad_prompt_is_refused() -> None:
 def test_no_template_is_said() -> None:
     tokenizer = train_tokenizer()
     tokenizer.chat_template = None
-    with pytest.raises(InvalidRequest, match="^chat: this checkpoint has no chat template"):
+    with pytest.raises(InvalidRequest, match=r"^chat: this checkpoint has no chat template"):
         PromptEncoder(tokenizer, VOCAB_SIZE, 64).encode_chat(chat({"role": "user", "content": "hi"}))

@@ -76,13 +76,13 @@ def test_an_unknown_name_is_refused_with_the_known_ones() -> None:
 
 
 def test_min_tokens_above_max_tokens_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="^min_tokens: 6 is above max_tokens, 5$"):
+    with pytest.raises(InvalidRequest, match=r"^min_tokens: 6 is above max_tokens, 5$"):
         parse_sampling_params('{"min_tokens": 6, "max_tokens": 5}')
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "3", '"a"', b"\xff"])
 def test_what_is_no_object_is_refused(text: str | bytes) -> None:
-    with pytest.raises(InvalidRequest, match="^sampling_parameters: "):
+    with pytest.raises(InvalidRequest, match=r"^sampling_parameters: "):
         parse_sampling_params(text)
 
 

@@ -1,0 +1,52 @@
+"""README's examples, run as they stand, against the demo checkpoint."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.e2e.stack import PROJECT, Stack
+from tests.e2e.test_openai_sdk import sorts
+
+README = (PROJECT / "README.md").read_text()
+CURLS = re.findall(r"^curl (?:.*\\\n)*.*$", README, re.MULTILINE)
+
+
+def run(command: list[str]) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=120).stdout
+
+
+def test_the_python_example_prints_a_function_that_sorts(stack: Stack) -> None:
+    [code] = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert sorts(run([sys.executable, "-c", code.replace("http://localhost:8000", stack.url)]))
+
+
+def test_there_is_a_curl_for_each_endpoint() -> None:
+    paths = [re.search(r"localhost:8000(/\S*)", curl) for curl in CURLS]
+    assert {path[1] for path in paths if path} == {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/models",
+        "/v1/models/deepseek-coder",
+        "/health",
+        "/health/live",
+        "/health/ready",
+    }
+
+
+@pytest.mark.parametrize("curl", CURLS, ids=lambda curl: curl.split()[1].rsplit("8000")[-1])
+def test_the_curl_examples_answer(stack: Stack, curl: str) -> None:
+    command = curl.replace("curl ", "curl --silent --fail-with-body ", 1).replace("http://localhost:8000", stack.url)
+    assert run(["bash", "-c", command]).startswith("{")
+
+
+def test_the_printed_curl_gives_a_function_that_sorts(stack: Stack) -> None:
+    """`up` again prints it; what it prints is what is run."""
+    [printed] = re.findall(r"curl http.*?}'$", stack.up(), re.DOTALL | re.MULTILINE)
+    import json
+
+    answer = json.loads(run(["bash", "-c", printed.replace("curl ", "curl --silent --fail-with-body ", 1)]))
+    assert sorts(answer["choices"][0]["message"]["content"])

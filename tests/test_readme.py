@@ -1,0 +1,50 @@
+"""README's tables say what the code says, and its paths exist."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+from pydantic.fields import FieldInfo
+
+from adapter.settings import Settings
+from engine.config import EngineConfig
+
+README = Path("README.md").read_text()
+
+
+def row(name: str, default: object, field: FieldInfo) -> str:
+    shown = "" if default is None else f"`{default if isinstance(default, str) else json.dumps(default)}`"
+    return f"| `{name}` | {shown} | {field.description} |"
+
+
+@pytest.mark.parametrize("name", Settings.model_fields)
+def test_every_adapter_setting_has_its_row(name: str) -> None:
+    field = Settings.model_fields[name]
+    assert row(f"ADAPTER_{name.upper()}", field.get_default(), field) in README
+
+
+@pytest.mark.parametrize("name", EngineConfig.model_fields)
+def test_every_engine_setting_has_its_row(name: str) -> None:
+    settings = json.loads(Path("model_repository/coder/1/engine.json").read_text())
+    assert row(name, settings[name], EngineConfig.model_fields[name]) in README
+
+
+def test_no_row_is_left_over() -> None:
+    rows = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
+    assert rows == {f"ADAPTER_{name.upper()}" for name in Settings.model_fields} | set(EngineConfig.model_fields)
+
+
+def test_links_to_files_exist() -> None:
+    links = re.findall(r"\]\(([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if "://" not in link and not Path(link).exists()] == []
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"`?make ([a-z-]+)", README)) - {"up"}
+    listed = subprocess.run(["make", "help"], capture_output=True, text=True, check=True).stdout
+    assert [target for target in targets if f"make {target} " not in listed] == []
