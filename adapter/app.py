@@ -1,0 +1,53 @@
+"""Puts the adapter together."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+
+from adapter.chat.router import chat_router
+from adapter.chat.service import ChatService
+from adapter.completions.router import completions_router
+from adapter.completions.service import CompletionService
+from adapter.error_handlers import install_handlers
+from adapter.health.router import health_router
+from adapter.health.service import HealthService
+from adapter.limits import BodyLimit
+from adapter.models.router import models_router
+from adapter.models.service import ModelCatalog
+from adapter.request_log import RequestLog, RunningRequests
+from adapter.settings import Settings, load_settings
+from adapter.triton_client import TritonClient
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """Without `settings` they come from the environment, as in a worker process of its own."""
+    settings = load_settings() if settings is None else settings
+    triton = TritonClient(settings)
+    catalog = ModelCatalog(triton, settings)
+    health = HealthService(triton, catalog)
+    running = RunningRequests()
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await triton.start()
+        yield
+        await running.wait(timeout_s=1)
+        await health.stop()
+        await triton.stop()
+
+    # FastAPI, but /docs and /redoc load their scripts from here and not from the internet.
+    app = FastAPIOffline(
+        title="DeepSeek on Triton",
+        description="The OpenAI API for DeepSeek's models on Triton Inference Server.",
+        lifespan=lifespan,
+    )
+    app.include_router(chat_router(ChatService(triton, catalog, settings)))
+    app.include_router(completions_router(CompletionService(triton, catalog, settings)))
+    app.include_router(models_router(catalog))
+    app.include_router(health_router(health))
+    install_handlers(app)
+    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(RequestLog, running=running)
+    return app

@@ -1,0 +1,139 @@
+"""Every way a request can fail, and how each looks to the client."""
+
+import asyncio
+from typing import ClassVar
+
+import orjson
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+
+class ApiError(Exception):
+    """`message` is what the client reads; `cause`, if any, is only logged."""
+
+    status: ClassVar[int]
+    type: ClassVar[str]
+    code: ClassVar[str]
+
+    def __init__(self, message: str, *, param: str | None = None, cause: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.param = param
+        self.cause = cause
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {}
+
+    def body(self) -> bytes:
+        """`{"error": {...}}`, as a response's body or an event's data."""
+        error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
+        return orjson.dumps({"error": error})
+
+
+class InvalidRequest(ApiError):
+    status, type, code = 400, "invalid_request_error", "invalid_value"
+
+
+class NotFound(ApiError):
+    status, type, code = 404, "invalid_request_error", "not_found"
+
+
+class ModelNotFound(ApiError):
+    status, type, code = 404, "invalid_request_error", "model_not_found"
+
+
+class MethodNotAllowed(ApiError):
+    status, type, code = 405, "invalid_request_error", "method_not_allowed"
+
+    def __init__(self, message: str, allow: str) -> None:
+        super().__init__(message)
+        self._allow = allow
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Allow": self._allow}
+
+
+class BodyTooLarge(ApiError):
+    status, type, code = 413, "invalid_request_error", "body_too_large"
+
+
+class Overloaded(ApiError):
+    """The model's queue is full, or the request waited in it for too long."""
+
+    status, type, code = 429, "rate_limit_error", "overloaded"
+
+    def __init__(self, message: str, retry_after_s: int) -> None:
+        super().__init__(message)
+        self._retry_after_s = retry_after_s
+
+    @property
+    def headers(self) -> dict[str, str]:
+        return {"Retry-After": str(self._retry_after_s)}
+
+
+class ClientDisconnected(ApiError):
+    """Nobody is left to read it; the status is for the log."""
+
+    status, type, code = 499, "invalid_request_error", "client_disconnected"
+
+    def __init__(self) -> None:
+        super().__init__("The client closed the connection.")
+
+
+class InternalError(ApiError):
+    status, type, code = 500, "server_error", "internal_error"
+
+    def __init__(self, cause: str | None = None) -> None:
+        super().__init__("The server failed to handle this request; its log says why.", cause=cause)
+
+
+class BrokenAnswer(ApiError):
+    """The model's answer ended before it was whole, or broke the tensor contract."""
+
+    status, type, code = 500, "server_error", "broken_answer"
+
+    def __init__(self, cause: str) -> None:
+        super().__init__("The model's answer broke off.", cause=cause)
+
+
+class Unavailable(ApiError):
+    """Triton or the model is away for now."""
+
+    status, type, code = 503, "service_unavailable_error", "unavailable"
+
+
+class TimedOut(Unavailable):
+    code = "timeout"
+
+
+class Cancelled(Unavailable):
+    """The server gave the request up, not the client."""
+
+    code = "cancelled"
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str = Field(examples=["invalid_request_error"])
+    param: str | None = Field(description="The request's field at fault, such as `messages.0.content`.")
+    code: str = Field(examples=["invalid_value"])
+
+
+class ErrorResponse(BaseModel):
+    """The body of every response with an error status, and the data of the event that ends a failed stream."""
+
+    error: ErrorDetail
+
+
+def as_api_error(error: BaseException) -> ApiError:
+    if isinstance(error, ApiError):
+        return error
+    if isinstance(error, asyncio.CancelledError):
+        return Cancelled("The server is shutting down.")
+    return InternalError()
+
+
+def error_response(error: ApiError) -> Response:
+    return Response(error.body(), error.status, error.headers, "application/json")

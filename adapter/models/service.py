@@ -1,0 +1,51 @@
+"""Which models this adapter serves, and which of them are up."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from adapter.errors import ModelNotFound, Unavailable
+from adapter.settings import Settings
+from adapter.triton_client import TritonClient
+
+# The day DeepSeek-Coder was released: the same on every replica and after every restart.
+_CREATED = 1_698_883_200
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    id: str
+    object: Literal["model"] = "model"
+    created: int = _CREATED
+    owned_by: str = "deepseek"
+
+
+@dataclass(frozen=True, slots=True)
+class ModelList:
+    object: Literal["list"] = field(default="list", init=False)
+    data: Sequence[Model]
+
+
+class ModelCatalog:
+    def __init__(self, triton: TritonClient, settings: Settings) -> None:
+        self._triton = triton
+        self._triton_names = dict(settings.models)
+        self.default_id = settings.default_model or next(iter(settings.models))
+
+    def resolve(self, model_id: str | None) -> tuple[str, str]:
+        """The served id and Triton's name of it; of the default model for None. Raises `ModelNotFound`."""
+        served_id = self.default_id if model_id is None else model_id
+        if served_id not in self._triton_names:
+            served = ", ".join(self._triton_names)
+            raise ModelNotFound(f"model: there is no model {served_id!r}; this server has {served}", param="model")
+        return served_id, self._triton_names[served_id]
+
+    async def list(self) -> ModelList:
+        ready = await self._triton.ready_models()
+        return ModelList([Model(served_id) for served_id, name in self._triton_names.items() if name in ready])
+
+    async def get(self, model_id: str) -> Model:
+        served_id, name = self.resolve(model_id)
+        if name not in await self._triton.ready_models():
+            raise Unavailable(f"The model {served_id!r} is not loaded, or is restarting.", param="model")
+        return Model(served_id)

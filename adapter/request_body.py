@@ -1,0 +1,86 @@
+"""Reads a request's JSON, and says what is wrong with it in one sentence that names the field."""
+
+import re
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, TypeAlias
+
+import orjson
+from fastapi import Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from adapter.errors import InvalidRequest
+
+_SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value|Keys) should ")
+_MAX_SHOWN = 80
+
+Location: TypeAlias = tuple[int | str, ...]
+
+
+class RequestModel(BaseModel):
+    """Strict, without unknown fields; an explicit null is the same as an absent field."""
+
+    model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _null_is_absent(cls, fields: object) -> object:
+        if isinstance(fields, dict):
+            return {name: value for name, value in fields.items() if value is not None}
+        return fields
+
+
+class _StrictJsonRequest(Request):
+    """No NaN, no lone surrogates, no bottomless nesting: orjson refuses what the standard library takes."""
+
+    async def json(self) -> Any:
+        return orjson.loads(await self.body())
+
+
+class StrictJsonRoute(APIRoute):
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        handle = super().get_route_handler()
+
+        async def handle_strictly(request: Request) -> Response:
+            return await handle(_StrictJsonRequest(request.scope, request.receive))
+
+        return handle_strictly
+
+
+def from_validation_error(error: RequestValidationError) -> InvalidRequest:
+    """The first problem; a body's other problems show when it is mended."""
+    problem = error.errors()[0]
+    location: Location = problem["loc"][1:]
+    if problem["type"] == "json_invalid":
+        return InvalidRequest(f"The body is not valid JSON: {problem['ctx']['error']}.")
+    if not location:
+        return InvalidRequest("The body must be a JSON object, sent as application/json.")
+    param = field_path(location)
+    return InvalidRequest(f"{param}: {_sentence(problem)}", param=param)
+
+
+def field_path(location: Location) -> str:
+    """`messages.0.content`; pydantic's names for the members of a union, which we write in `<>`, are left out."""
+    return ".".join(str(part) for part in location if not str(part).startswith(("<", "[key]")))
+
+
+def _sentence(problem: Mapping[str, Any]) -> str:
+    match problem["type"]:
+        case "too_long" if problem["ctx"]["max_length"] == 0:
+            return "is not supported by this server; leave it out"
+        case "none_required":
+            return "is not supported by this server; leave it out"
+        case "missing":
+            return "is required"
+        case "extra_forbidden":
+            return "is not supported by this server; leave it out"
+        case "literal_error":
+            shown = orjson.dumps(problem["input"]).decode()
+            shown = shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "…"
+            expected = problem["ctx"]["expected"].replace("'", '"').replace("False", "false")
+            return f"{shown} is not supported; use {expected}"
+        case "model_type" | "model_attributes_type":
+            return "must be an object"
+        case _:
+            return _SHOULD.sub("must ", str(problem["msg"]).removeprefix("Value error, "))

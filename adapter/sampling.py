@@ -1,0 +1,114 @@
+"""The request fields that chat and completions share, and their way into a model's `sampling_parameters`."""
+
+from typing import Annotated, Any, Literal
+
+import orjson
+from pydantic import Discriminator, Field, Tag
+
+from adapter.errors import InvalidRequest
+from adapter.request_body import RequestModel
+from adapter.settings import Settings
+
+MAX_INT32 = 2**31 - 1
+MAX_INT64 = 2**63 - 1
+
+StopString = Annotated[str, Field(min_length=1)]
+TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
+
+
+def _stop_kind(value: object) -> str:
+    return "<list>" if isinstance(value, list) else "<string>"
+
+
+Stop = Annotated[
+    Annotated[StopString, Tag("<string>")] | Annotated[list[StopString], Field(max_length=16), Tag("<list>")],
+    Discriminator(_stop_kind),
+]
+
+
+class StreamOptions(RequestModel):
+    include_usage: bool = Field(False, description="End the stream with a chunk that holds the usage.")
+    include_obfuscation: Literal[False] | None = None
+
+
+class SamplingFields(RequestModel):
+    model: str | None = Field(None, description="One of `/v1/models`; the server's default model if absent.")
+    stream: bool = Field(False, description="Answer with server-sent events as the text is generated.")
+    stream_options: StreamOptions | None = Field(None, description="Only with `stream`.")
+    n: int = Field(1, ge=1, description="How many choices to generate.")
+    max_tokens: int | None = Field(None, ge=1, le=MAX_INT32, description="Most tokens to generate per choice.")
+    min_tokens: int | None = Field(None, ge=0, le=MAX_INT32, description="No stop before this many tokens.")
+    temperature: float | None = Field(None, ge=0, le=2, description="0 is greedy.")
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=-1, le=MAX_INT32, description="-1 and 0 turn it off.")
+    min_p: float | None = Field(None, ge=0, le=1)
+    seed: int | None = Field(None, ge=-MAX_INT64 - 1, le=MAX_INT64, description="Same seed, same text.")
+    stop: Stop | None = Field(None, description="Up to 16 strings that end a choice; not part of its text.")
+    stop_token_ids: list[TokenId] | None = None
+    ignore_eos: bool | None = Field(None, description="Go on past the end-of-sequence token.")
+    presence_penalty: float | None = Field(None, ge=-2, le=2)
+    frequency_penalty: float | None = Field(None, ge=-2, le=2)
+    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    logit_bias: (
+        dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Annotated[float, Field(ge=-100, le=100)]] | None
+    ) = Field(None, description="Token id to a bias of -100 to 100.")
+
+    # What follows cannot change an answer of this server.
+    user: str | None = None
+    metadata: dict[str, str] | None = None
+    store: Literal[False] | None = None
+    safety_identifier: str | None = None
+    prompt_cache_key: str | None = None
+    service_tier: Literal["auto", "default"] | None = None
+
+    @property
+    def include_usage(self) -> bool:
+        return self.stream_options is not None and self.stream_options.include_usage
+
+
+# Fields that go to the model under their own name when the request has them.
+FORWARDED = (
+    "min_p",
+    "min_tokens",
+    "seed",
+    "stop_token_ids",
+    "ignore_eos",
+    "presence_penalty",
+    "frequency_penalty",
+    "repetition_penalty",
+    "logit_bias",
+)
+
+
+def check(fields: SamplingFields, settings: Settings) -> None:
+    """The rules that no single field can check; raises `InvalidRequest`."""
+    if fields.stream_options is not None and not fields.stream:
+        raise InvalidRequest("stream_options: is only for requests with stream: true", param="stream_options")
+    if fields.n > settings.max_choices:
+        raise InvalidRequest(f"n: must be at most {settings.max_choices}", param="n")
+
+
+def sampling_parameters(
+    fields: SamplingFields, *, max_tokens: int | None, logprobs: int | None, settings: Settings
+) -> bytes:
+    """JSON in vLLM's names. None leaves a parameter to the model; `max_tokens` is then what the context holds."""
+    if max_tokens is not None and (fields.min_tokens or 0) > max_tokens:
+        raise InvalidRequest(f"min_tokens: exceeds max_tokens, which is {max_tokens}", param="min_tokens")
+    parameters: dict[str, Any] = {
+        "temperature": settings.default_temperature if fields.temperature is None else fields.temperature,
+        "top_p": settings.default_top_p if fields.top_p is None else fields.top_p,
+    }
+    for name in FORWARDED:
+        if (value := getattr(fields, name)) is not None:
+            parameters[name] = value
+    if fields.top_k is not None:
+        parameters["top_k"] = fields.top_k or -1
+    if fields.stop:
+        parameters["stop"] = [fields.stop] if isinstance(fields.stop, str) else fields.stop
+    if fields.n > 1:
+        parameters["n"] = fields.n
+    if max_tokens is not None:
+        parameters["max_tokens"] = max_tokens
+    if logprobs is not None:
+        parameters["logprobs"] = logprobs
+    return orjson.dumps(parameters)

@@ -1,0 +1,123 @@
+"""What an operator can set: `ADAPTER_*` variables over a YAML file over the defaults here."""
+
+import os
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as SourceError
+
+_HOST_PORT = re.compile(r"(dns:///)?[^/:\s]+:[0-9]+|\[[0-9A-Fa-f:]+\]:[0-9]+")
+
+PREFIX = "ADAPTER_"
+CONFIG_VARIABLE = "ADAPTER_CONFIG"
+DEFAULT_CONFIG = "config.yaml"
+
+
+class SettingsError(Exception):
+    """A setting is unknown, missing or wrong; the text is one sentence for the operator."""
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
+
+    host: Annotated[str, Field(description="Address to listen on.")] = "0.0.0.0"
+    port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 8000
+    workers: Annotated[int, Field(ge=1, description="Adapter processes sharing the port.")] = 1
+    triton_url: Annotated[
+        str,
+        Field(
+            min_length=1,
+            description="Triton's gRPC endpoint, `host:port`. Several, separated by commas, or `dns:///name:port`: "
+            "requests are spread over them in turn.",
+        ),
+    ] = "localhost:8001"
+    models: Annotated[
+        dict[str, str],
+        Field(min_length=1, description="Served model id to Triton model name; JSON in the environment."),
+    ] = {"deepseek-coder": "coder"}
+    default_model: Annotated[
+        str | None, Field(description="Model of a request that names none; the first of `models` if not set.")
+    ] = None
+    request_timeout_s: Annotated[float, Field(gt=0, description="Longest time one generation may take.")] = 600
+    first_response_timeout_s: Annotated[
+        float, Field(gt=0, description="Longest wait, queue included, for the first response of a streamed generation.")
+    ] = 120
+    shutdown_timeout_s: Annotated[
+        int, Field(ge=0, description="How long a stopping adapter lets running requests finish.")
+    ] = 20
+    retry_after_s: Annotated[int, Field(ge=0, description="`Retry-After` of a 429.")] = 1
+    max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body.")] = 10 * 1024 * 1024
+    max_prompts: Annotated[int, Field(ge=1, description="Most prompts in one completions request.")] = 64
+    max_choices: Annotated[int, Field(ge=1, description="Largest `n`.")] = 16
+    default_temperature: Annotated[float, Field(ge=0, le=2, description="`temperature` where a request has none.")] = (
+        0.7
+    )
+    default_top_p: Annotated[float, Field(gt=0, le=1, description="`top_p` where a request has none.")] = 0.95
+    default_completion_max_tokens: Annotated[
+        int, Field(ge=1, description="`max_tokens` of a completions request without one; a chat may fill the context.")
+    ] = 16
+    log_level: Annotated[
+        Literal["debug", "info", "warning", "error"], Field(description="Least severe message that is logged.")
+    ] = "info"
+    access_log: Annotated[bool, Field(description="Log one line per request.")] = True
+
+    @field_validator("triton_url")
+    @classmethod
+    def _host_and_port(cls, triton_url: str) -> str:
+        urls = triton_url.split(",")
+        if any(_HOST_PORT.fullmatch(url.strip()) is None for url in urls) or ("dns:" in triton_url and len(urls) > 1):
+            raise ValueError("give host:port of Triton's gRPC endpoint, several host:port, or one dns:///name:port")
+        return triton_url
+
+    @model_validator(mode="after")
+    def _default_is_served(self) -> "Settings":
+        if self.default_model is not None and self.default_model not in self.models:
+            raise ValueError(f"default_model {self.default_model!r} is not one of models: {', '.join(self.models)}")
+        return self
+
+
+def load_settings() -> Settings:
+    """Raises `SettingsError`, also for an `ADAPTER_*` variable that is no setting."""
+    known = {_variable(name) for name in Settings.model_fields} | {CONFIG_VARIABLE}
+    given = {name.upper() for name in os.environ if name.upper().startswith(PREFIX)}
+    if unknown := sorted(given - known):
+        raise SettingsError(f"unknown setting {unknown[0]} in the environment")
+    try:
+        return Settings(**{name: value for name, value in _read_config().items() if _variable(name) not in given})
+    except ValidationError as error:
+        raise SettingsError(
+            "; ".join(_sentence(problem["loc"], problem["msg"]) for problem in error.errors())
+        ) from None
+    except SourceError as error:
+        raise SettingsError(f"cannot read the settings: {error}") from None
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _read_config() -> dict[str, Any]:
+    path = Path(os.environ.get(CONFIG_VARIABLE, DEFAULT_CONFIG))
+    if CONFIG_VARIABLE not in os.environ and not path.exists():
+        return {}
+    try:
+        config = yaml.safe_load(path.read_bytes())
+    except (OSError, yaml.YAMLError) as error:
+        raise SettingsError(f"cannot read {path}: {' '.join(str(error).split())}") from None
+    if config is None:
+        return {}
+    if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
+        raise SettingsError(f"cannot read {path}: it must map the names of settings to values")
+    return config
+
+
+def _sentence(location: tuple[int | str, ...], message: str) -> str:
+    name = ".".join(map(str, location))
+    if message == "Extra inputs are not permitted":
+        return f"unknown setting {name}"
+    message = message.removeprefix("Value error, ").replace("Input should", "must")
+    return f"setting {name}: {message}" if name else message

@@ -1,0 +1,172 @@
+"""The tensor contract with the models: a generation to a Triton request, a Triton response to text."""
+
+import struct
+from dataclasses import dataclass
+
+import orjson
+from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
+
+from adapter.errors import BrokenAnswer, Cancelled
+
+_FINISH_REASONS = {"": None, "stop": "stop", "length": "length"}
+
+
+@dataclass(frozen=True, slots=True)
+class Chat:
+    """JSON `{"messages": [...]}`; the model turns it into a prompt."""
+
+    json: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class InferRequest:
+    """One generation. `prompt` is raw text, token ids, or a chat; `sampling_parameters` is JSON in vLLM's names."""
+
+    id: str
+    model: str
+    prompt: str | list[int] | Chat
+    sampling_parameters: bytes
+    num_choices: int
+    stream: bool
+
+
+@dataclass(slots=True)
+class TopLogprob:
+    token: str
+    bytes: list[int]
+    logprob: float
+
+
+@dataclass(slots=True)
+class TokenLogprob:
+    token: str
+    bytes: list[int]
+    logprob: float
+    top_logprobs: list[TopLogprob]
+
+
+@dataclass(slots=True)
+class Delta:
+    """What a response adds to one choice; `finish_reason` only on the choice's last."""
+
+    choice_index: int
+    text: str
+    finish_reason: str | None = None
+    logprobs: list[TokenLogprob] | None = None
+
+
+@dataclass(slots=True)
+class Usage:
+    num_input_tokens: int
+    num_output_tokens: int
+    num_cached_tokens: int
+
+
+@dataclass(slots=True)
+class Generated:
+    """One response of a model; `usage` only on the generation's last."""
+
+    deltas: list[Delta]
+    usage: Usage | None = None
+
+
+def encode(request: InferRequest) -> ModelInferRequest:
+    message = ModelInferRequest(model_name=request.model, id=request.id)
+    if isinstance(request.prompt, Chat):
+        _add(message, "chat", "BYTES", _bytes(request.prompt.json))
+    else:
+        if isinstance(request.prompt, str):
+            _add(message, "text_input", "BYTES", _bytes(request.prompt.encode()))
+        else:
+            num_tokens = len(request.prompt)
+            _add(message, "input_ids", "INT32", struct.pack(f"<{num_tokens}i", *request.prompt), num_tokens)
+        _add(message, "exclude_input_in_output", "BOOL", b"\x01")
+    _add(message, "stream", "BOOL", b"\x01" if request.stream else b"\x00")
+    _add(message, "sampling_parameters", "BYTES", _bytes(request.sampling_parameters))
+    return message
+
+
+def encode_describe(model: str) -> ModelInferRequest:
+    """Asks a model what it is; the answer is JSON in `text_output`."""
+    message = ModelInferRequest(model_name=model)
+    _add(message, "describe", "BOOL", b"\x01")
+    return message
+
+
+def decode(response: ModelInferResponse) -> Generated:
+    """Raises `BrokenAnswer` for what breaks the contract, `Cancelled` for a choice that the model gave up."""
+    contents = response.raw_output_contents
+    try:
+        tensors: dict[str, bytes] = {output.name: contents[i] for i, output in enumerate(response.outputs)}
+        return Generated(_deltas(tensors), _usage(tensors))
+    except (ValueError, LookupError, TypeError, struct.error) as error:
+        raise BrokenAnswer(f"a response breaks the tensor contract: {error!r}") from error
+
+
+def _add(message: ModelInferRequest, name: str, datatype: str, content: bytes, num_elements: int = 1) -> None:
+    message.inputs.add(name=name, datatype=datatype, shape=(1, num_elements))
+    message.raw_input_contents.append(content)
+
+
+def _bytes(value: bytes) -> bytes:
+    return len(value).to_bytes(4, "little") + value
+
+
+def _strings(raw: bytes) -> list[str]:
+    """The elements of a BYTES tensor, each `<length: uint32, little-endian><bytes>`."""
+    if int.from_bytes(raw[:4], "little") == len(raw) - 4:
+        return [raw[4:].decode()]
+    strings = []
+    start = 0
+    while start < len(raw):
+        end = start + 4 + int.from_bytes(raw[start : start + 4], "little")
+        if end > len(raw):
+            raise ValueError("a BYTES tensor is cut off")
+        strings.append(raw[start + 4 : end].decode())
+        start = end
+    return strings
+
+
+def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
+    text = tensors.get("text_output")
+    if text is not None and len(tensors) == 1:  # most responses are this
+        (only,) = _strings(text)
+        return [Delta(0, only)]
+    indices: tuple[int, ...] = (0,)
+    if "choice_index" in tensors:
+        indices = struct.unpack(f"<{len(tensors['choice_index']) // 4}I", tensors["choice_index"])
+    elif tensors.keys().isdisjoint(("text_output", "finish_reason", "logprobs")):
+        return []
+    deltas = [Delta(index, "") for index in indices]
+    if text is not None:
+        for delta, delta_text in zip(deltas, _strings(text), strict=True):
+            delta.text = delta_text
+    if "finish_reason" in tensors:
+        for delta, reason in zip(deltas, _strings(tensors["finish_reason"]), strict=True):
+            if reason == "cancelled":
+                raise Cancelled("The model gave the request up before it was done.")
+            delta.finish_reason = _FINISH_REASONS[reason]
+    if "logprobs" in tensors:
+        for delta, entries in zip(deltas, _strings(tensors["logprobs"]), strict=True):
+            delta.logprobs = _logprobs(entries) if entries else []
+    return deltas
+
+
+def _logprobs(entries: str) -> list[TokenLogprob]:
+    return [
+        TokenLogprob(
+            entry["token"],
+            entry["bytes"],
+            entry["logprob"],
+            [TopLogprob(top["token"], top["bytes"], top["logprob"]) for top in entry["top"]],
+        )
+        for entry in orjson.loads(entries)
+    ]
+
+
+def _usage(tensors: dict[str, bytes]) -> Usage | None:
+    if "num_output_tokens" not in tensors:
+        return None
+    # A model without a prefix cache leaves the last one out.
+    counts = (tensors.get(f"num_{kind}_tokens", bytes(4)) for kind in ("input", "output", "cached"))
+    return Usage(*(struct.unpack("<I", raw)[0] for raw in counts))

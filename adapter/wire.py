@@ -1,0 +1,79 @@
+"""What every answer carries, whole or in chunks, chat or completion."""
+
+import time
+import uuid
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from adapter.errors import ErrorResponse
+from adapter.tensors import Delta, Generated, Usage
+
+
+@dataclass(frozen=True, slots=True)
+class CachedTokens:
+    cached_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class UsageCounts:
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+    prompt_tokens_details: CachedTokens
+
+    @classmethod
+    def of(cls, usage: Usage) -> "UsageCounts":
+        prompt, completion = usage.num_input_tokens, usage.num_output_tokens
+        return cls(prompt, completion, prompt + completion, CachedTokens(usage.num_cached_tokens))
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerHead:
+    """The fields that an answer's chunks repeat."""
+
+    id: str
+    model: str
+    created: int = field(default_factory=lambda: int(time.time()))
+
+    @classmethod
+    def new(cls, prefix: str, model: str) -> "AnswerHead":
+        return cls(f"{prefix}-{uuid.uuid4().hex}", model)
+
+
+class Chunks(ABC):
+    """A stream's responses as server-sent events. What all of them have in common is encoded once per answer."""
+
+    def __init__(self, head: AnswerHead, object_name: str, include_usage: bool) -> None:
+        fields = orjson.dumps({"id": head.id, "object": object_name, "created": head.created, "model": head.model})
+        self._start = b"data: " + fields[:-1] + b',"choices":['
+        self._end = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
+        self._include_usage = include_usage
+
+    def opening(self) -> bytes:
+        """The events before the first response's."""
+        return b""
+
+    def events(self, generated: Generated) -> bytes:
+        return b"".join(map(self._event, generated.deltas))
+
+    def closing(self, usage: Usage) -> bytes:
+        """The events after the last response's."""
+        if not self._include_usage:
+            return b""
+        return self._start + b'],"usage":' + orjson.dumps(UsageCounts.of(usage)) + b"}\n\n"
+
+    @abstractmethod
+    def _event(self, delta: Delta) -> bytes: ...
+
+
+def answer_responses(whole: type) -> dict[int | str, dict[str, Any]]:
+    """How an endpoint that generates answers, for the OpenAPI document."""
+    stream = {"schema": {"type": "string"}, "example": 'data: {"id": ...}\n\ndata: [DONE]\n\n'}
+    description = "The whole answer; with `stream`, chunks of it as server-sent events."
+    return {
+        200: {"model": whole, "description": description, "content": {"text/event-stream": stream}},
+        "default": {"model": ErrorResponse, "description": "Refused or failed; `status` and `code` say how."},
+    }

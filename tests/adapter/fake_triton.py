@@ -1,0 +1,210 @@
+"""A gRPC server that speaks Triton's protocol and does what a test tells it."""
+
+import asyncio
+import json
+import struct
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+from tritonclient.grpc import service_pb2 as messages
+from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer, add_GRPCInferenceServiceServicer_to_server
+
+DESCRIPTION = {
+    "checkpoint": "demo/tiny",
+    "architecture": "LlamaForCausalLM",
+    "device": "cpu",
+    "dtype": "bfloat16",
+    "max_context": 2048,
+    "max_sequences": 64,
+    "num_parameters": 1_000_000,
+}
+USAGE = (5, 3, 2)
+
+
+class Gate:
+    """Lets a reply wait for the test, which runs in another thread."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._event = asyncio.Event()
+        self.reached = threading.Event()
+
+    async def passed(self) -> None:
+        self.reached.set()
+        await self._event.wait()
+
+    def open(self) -> None:
+        self._loop.call_soon_threadsafe(self._event.set)
+
+
+@dataclass
+class Seen:
+    """A request as it came over the wire."""
+
+    model: str
+    id: str
+    inputs: dict[str, Any]
+    shapes: dict[str, list[int]]
+    metadata: dict[str, str]
+    answered: bool = False
+    cancelled: threading.Event = field(default_factory=threading.Event)
+
+    @property
+    def sampling(self) -> dict[str, Any]:
+        return json.loads(self.inputs["sampling_parameters"])
+
+
+Reply = Callable[[Seen, Any], AsyncIterator[messages.ModelStreamInferResponse]]
+
+
+class FakeTriton(GRPCInferenceServiceServicer):
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop = loop
+        self.port = 0
+        self.reset()
+
+    def reset(self) -> None:
+        self.arrived = threading.Semaphore(0)
+        self.next_arrival = asyncio.Event()
+        self.seen: list[Seen] = []
+        self.index = {"coder": "READY"}
+        self.ready = True
+        self.control_error: tuple[grpc.StatusCode, str] | None = None
+        self.num_describes = 0
+        self.describe: Reply = describe
+        self.says("Hello", " world")
+
+    async def start(self) -> None:
+        self._server = grpc.aio.server()
+        add_GRPCInferenceServiceServicer_to_server(self, self._server)
+        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        await self._server.start()
+
+    async def stop(self) -> None:
+        await self._server.stop(None)
+
+    def says(self, *texts: str, finish: str = "stop", usage: tuple[int, int, int] | None = USAGE) -> None:
+        """One response per text, the finish and the token counts on the last."""
+        *first, last = texts
+        self.replies(*(answer(text) for text in first), answer(last, finish=finish, usage=usage))
+
+    def replies(self, *responses: messages.ModelStreamInferResponse) -> None:
+        async def reply(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
+            for response in responses:
+                yield response
+
+        self.reply: Reply = reply
+
+    def fails(self, code: grpc.StatusCode, text: str, after: Sequence[str] = ()) -> None:
+        async def reply(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
+            for said in after:
+                yield answer(said)
+            await context.abort(code, text)
+
+        self.reply = reply
+
+    def hangs(self, *texts: str) -> Gate:
+        """Say `texts`, then nothing until the gate is opened, then end."""
+        gate = Gate(self.loop)
+
+        async def reply(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
+            for text in texts:
+                yield answer(text)
+            await gate.passed()
+            yield answer("", finish="stop", usage=USAGE)
+
+        self.reply = reply
+        return gate
+
+    async def ModelStreamInfer(self, request_iterator: Any, context: Any) -> Any:
+        async for request in request_iterator:
+            seen = see(request, context)
+            # The call's end, which a cancel brings before the reply's: a handler that waits to send hears of neither.
+            context.add_done_callback(lambda _, seen=seen: seen.answered or seen.cancelled.set())
+            if "describe" in seen.inputs:
+                self.num_describes += 1
+                reply = self.describe
+            else:
+                self.seen.append(seen)
+                self.arrived.release()
+                self.next_arrival.set()
+                self.next_arrival = asyncio.Event()
+                reply = self.reply
+            async for response in reply(seen, context):
+                yield response
+            seen.answered = True
+
+    async def ServerLive(self, request: Any, context: Any) -> Any:
+        await self._control(context)
+        return messages.ServerLiveResponse(live=True)
+
+    async def ModelReady(self, request: Any, context: Any) -> Any:
+        await self._control(context)
+        return messages.ModelReadyResponse(ready=self.ready and self.index.get(request.name) == "READY")
+
+    async def RepositoryIndex(self, request: Any, context: Any) -> Any:
+        await self._control(context)
+        models = [{"name": name, "version": "1", "state": state} for name, state in self.index.items()]
+        return messages.RepositoryIndexResponse(models=models)
+
+    async def _control(self, context: Any) -> None:
+        if self.control_error is not None:
+            await context.abort(*self.control_error)
+
+
+async def describe(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
+    yield answer(json.dumps(DESCRIPTION))
+
+
+def answer(
+    *texts: str,
+    finish: str | Sequence[str] | None = None,
+    index: Sequence[int] | None = None,
+    logprobs: Sequence[list[dict[str, Any]]] | None = None,
+    usage: tuple[int, int, int] | None = None,
+) -> messages.ModelStreamInferResponse:
+    """One response; the tensors' order is not the contract's, on purpose."""
+    tensors: dict[str, bytes] = {}
+    if usage is not None:
+        for kind, count in zip(("cached", "output", "input"), reversed(usage), strict=True):
+            tensors[f"num_{kind}_tokens"] = struct.pack("<I", count)
+    if finish is not None:
+        tensors["finish_reason"] = strings([finish] if isinstance(finish, str) else finish)
+    tensors["text_output"] = strings(texts)
+    if index is not None:
+        tensors["choice_index"] = struct.pack(f"<{len(index)}I", *index)
+    if logprobs is not None:
+        tensors["logprobs"] = strings([json.dumps(entries) for entries in logprobs])
+    return raw_answer(tensors)
+
+
+def raw_answer(tensors: dict[str, bytes]) -> messages.ModelStreamInferResponse:
+    response = messages.ModelStreamInferResponse()
+    for name, content in tensors.items():
+        response.infer_response.outputs.add(name=name)
+        response.infer_response.raw_output_contents.append(content)
+    return response
+
+
+def strings(values: Sequence[str]) -> bytes:
+    encoded = [value.encode() for value in values]
+    return b"".join(struct.pack("<I", len(value)) + value for value in encoded)
+
+
+def see(request: Any, context: Any) -> Seen:
+    inputs: dict[str, Any] = {}
+    for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
+        if tensor.datatype == "BYTES":
+            (length,) = struct.unpack("<I", raw[:4])
+            assert length == len(raw) - 4
+            inputs[tensor.name] = raw[4:].decode()
+        elif tensor.datatype == "BOOL":
+            inputs[tensor.name] = bool(struct.unpack("<?", raw)[0])
+        else:
+            assert tensor.datatype == "INT32"
+            inputs[tensor.name] = list(struct.unpack(f"<{len(raw) // 4}i", raw))
+    shapes = {tensor.name: list(tensor.shape) for tensor in request.inputs}
+    return Seen(request.model_name, request.id, inputs, shapes, dict(context.invocation_metadata()))

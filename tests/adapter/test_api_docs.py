@@ -1,0 +1,55 @@
+"""The OpenAPI document, and its pages, which work without the internet."""
+
+import re
+
+import httpx
+import pytest
+
+
+@pytest.mark.parametrize("path", ["/docs", "/redoc"])
+def test_a_page_loads_only_from_here(http: httpx.Client, path: str) -> None:
+    page = http.get(path)
+    assert page.status_code == 200
+    urls = re.findall(r"""(?:src|href|url|spec-url)\s*[=:]\s*["']([^"']+)["']""", page.text)
+    assert "/openapi.json" in urls
+    assert any(url.endswith(".js") for url in urls)
+    for url in urls:
+        assert url.startswith("/")
+        assert http.get(url).status_code == 200
+
+
+def test_the_document(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    assert document["paths"].keys() == {
+        "/v1/chat/completions",
+        "/v1/completions",
+        "/v1/models",
+        "/v1/models/{model_id}",
+        "/health",
+        "/health/live",
+        "/health/ready",
+    }
+    for path, request, answer in (
+        ("/v1/chat/completions", "ChatRequest", "ChatCompletion"),
+        ("/v1/completions", "CompletionRequest", "Completion"),
+    ):
+        operation = document["paths"][path]["post"]
+        body = operation["requestBody"]["content"]["application/json"]["schema"]
+        assert body == {"$ref": f"#/components/schemas/{request}"}
+        assert document["components"]["schemas"][request]["examples"]
+        assert operation["responses"].keys() == {"200", "default"}
+        content = operation["responses"]["200"]["content"]
+        assert content["application/json"]["schema"] == {"$ref": f"#/components/schemas/{answer}"}
+        assert "text/event-stream" in content
+        error = operation["responses"]["default"]["content"]["application/json"]["schema"]
+        assert error == {"$ref": "#/components/schemas/ErrorResponse"}
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+
+
+@pytest.mark.parametrize(
+    ("path", "example"), [("/v1/chat/completions", "ChatRequest"), ("/v1/completions", "CompletionRequest")]
+)
+def test_the_examples_work(http: httpx.Client, path: str, example: str) -> None:
+    schemas = http.get("/openapi.json").json()["components"]["schemas"]
+    for body in schemas[example]["examples"]:
+        assert http.post(path, json=body).status_code == 200

@@ -1,0 +1,193 @@
+"""Requests that cannot be served as asked: each is refused with a status, a sentence and the field's name."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import httpx
+import openai
+import pytest
+
+from tests.adapter.fake_triton import FakeTriton
+from tests.adapter.test_sampling_fields import refused
+
+CHAT = "/v1/chat/completions"
+COMPLETIONS = "/v1/completions"
+USER = {"role": "user", "content": "hi"}
+JSON = {"content-type": "application/json"}
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "sentence"),
+    [
+        ({}, "messages", "is required"),
+        ({"messages": []}, "messages", "must have at least 1 item"),
+        ({"messages": "hi"}, "messages", "must be a valid list"),
+        ({"messages": ["hi"]}, "messages.0", "must be an object"),
+        ({"messages": [USER, {"role": "user"}]}, "messages.1.content", "is required"),
+        ({"messages": [USER, {"role": "assistant", "content": None}]}, "messages.1.content", "is required"),
+        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role", '"tool" is not'),
+        ({"messages": [{"content": "x"}]}, "messages.0.role", "is required"),
+        ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "must be a valid string"),
+        ({"messages": [{"role": "user", "content": ["x"]}]}, "messages.0.content.0", "must be an object"),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            "messages.0.content.0.type",
+            '"image_url" is not supported; use "text"',
+        ),
+        (
+            {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
+            "messages.0.content.0.text",
+            "is required",
+        ),
+        ({"messages": [USER | {"weight": 1}]}, "messages.0.weight", "is not supported"),
+        ({"messages": [USER | {"tool_calls": [{}]}]}, "messages.0.tool_calls", "is not supported"),
+        ({"messages": [USER | {"refusal": "no"}]}, "messages.0.refusal", "is not supported"),
+        (
+            {"messages": [USER | {"name": "ann"}, USER | {"name": "bob"}]},
+            "messages.1.name",
+            "cannot tell two names of the role 'user' apart",
+        ),
+        ({"messages": [USER], "top_logprobs": 1}, "top_logprobs", "is only for requests with logprobs: true"),
+        ({"messages": [USER], "top_logprobs": 21, "logprobs": True}, "top_logprobs", "less than or equal to 20"),
+        ({"messages": [USER], "logprobs": 1}, "logprobs", "must be a valid boolean"),
+        (
+            {"messages": [USER], "max_tokens": 1, "max_completion_tokens": 2},
+            "max_completion_tokens",
+            "differs from max_tokens",
+        ),
+        ({"messages": [USER], "max_completion_tokens": 0}, "max_completion_tokens", "greater than or equal to 1"),
+        ({"messages": [USER], "response_format": {"type": "json_object"}}, "response_format.type", "is not supported"),
+        ({"messages": [USER], "tools": [{"type": "function"}]}, "tools", "is not supported by this server"),
+        ({"messages": [USER], "tool_choice": "auto"}, "tool_choice", '"auto" is not supported; use "none"'),
+        ({"messages": [USER], "prompt": "x"}, "prompt", "is not supported"),
+    ],
+)
+def test_chat(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], param: str, sentence: str) -> None:
+    refused(http, CHAT, body, param, sentence)
+    assert triton.seen == []
+
+
+@pytest.mark.parametrize(
+    ("body", "param", "sentence"),
+    [
+        ({}, "prompt", "is required"),
+        ({"prompt": 5}, "prompt", "must be a valid string"),
+        ({"prompt": []}, "prompt", "must have at least 1 item"),
+        ({"prompt": ["a", 1]}, "prompt.1", "must be a valid string"),
+        ({"prompt": [1, "a"]}, "prompt.1", "must be a valid integer"),
+        ({"prompt": [True]}, "prompt.0", "must be a valid integer"),
+        ({"prompt": [-1]}, "prompt.0", "must be greater than or equal to 0"),
+        ({"prompt": [2**31]}, "prompt.0", "must be less than or equal to"),
+        ({"prompt": [[]]}, "prompt.0", "must have at least 1 item"),
+        ({"prompt": [[1], "a"]}, "prompt.1", "must be a valid list"),
+        ({"prompt": ["a"] * 65}, "prompt", "must be at most 64 prompts"),
+        ({"prompt": "a", "logprobs": 6}, "logprobs", "must be less than or equal to 5"),
+        ({"prompt": "a", "logprobs": True}, "logprobs", "must be a valid integer"),
+        ({"prompt": "a", "best_of": 2}, "best_of", "must be equal to n"),
+        ({"prompt": "a", "echo": True}, "echo", "true is not supported; use false"),
+        ({"prompt": "a", "suffix": "b"}, "suffix", "is not supported"),
+    ],
+)
+def test_completions(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], param: str, sentence: str) -> None:
+    refused(http, COMPLETIONS, body, param, sentence)
+    assert triton.seen == []
+
+
+@pytest.mark.parametrize(
+    ("body", "headers", "sentence"),
+    [
+        (b"", JSON, "The body must be a JSON object"),
+        (b"{}", {"content-type": "text/plain"}, "sent as application/json"),
+        (b'{"prompt": "a"}', {}, "sent as application/json"),
+        (b"prompt=a", {"content-type": "application/x-www-form-urlencoded"}, "sent as application/json"),
+        (b"[]", JSON, "The body must be a JSON object"),
+        (b"5", JSON, "The body must be a JSON object"),
+        (b"null", JSON, "The body must be a JSON object"),
+        (b'{"prompt": "a"', JSON, "not valid JSON"),
+        (b'{"prompt": "a"} x', JSON, "not valid JSON"),
+        (b'{"prompt": "\xff"}', JSON, "not valid JSON"),
+        (b'{"prompt": "\\ud800"}', JSON, "not valid JSON"),
+        (b'{"prompt": "a", "temperature": NaN}', JSON, "not valid JSON"),
+        (b'{"prompt": "a", "temperature": -Infinity}', JSON, "not valid JSON"),
+        (b'{"prompt": "a", "temperature": 1e999}', JSON, "not valid JSON"),
+        (b'{"prompt": ' + b"[" * 100_000 + b"]" * 100_000 + b"}", JSON, "not valid JSON"),
+    ],
+)
+def test_a_body_that_is_no_json_object(http: httpx.Client, body: bytes, headers: dict[str, str], sentence: str) -> None:
+    response = http.post(COMPLETIONS, content=body, headers=headers)
+    assert response.status_code == 400
+    error = response.json()["error"]
+    assert sentence in error.pop("message")
+    assert error == {"type": "invalid_request_error", "param": None, "code": "invalid_value"}
+
+
+@pytest.mark.parametrize("path", [CHAT, COMPLETIONS])
+def test_an_unknown_model(http: httpx.Client, path: str) -> None:
+    body = {"prompt": "a"} if path == COMPLETIONS else {"messages": [USER]}
+    response = http.post(path, json=body | {"model": "gpt-4"})
+    assert response.status_code == 404
+    assert response.json()["error"] == {
+        "message": "model: there is no model 'gpt-4'; this server has deepseek-coder",
+        "type": "invalid_request_error",
+        "param": "model",
+        "code": "model_not_found",
+    }
+
+
+def test_an_unknown_path(http: httpx.Client) -> None:
+    response = http.post("/v1/embeddings", json={})
+    assert response.status_code == 404
+    assert response.json()["error"] == {
+        "message": "There is nothing at POST /v1/embeddings.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "not_found",
+    }
+
+
+def test_a_wrong_method(http: httpx.Client) -> None:
+    response = http.get(CHAT)
+    assert response.status_code == 405
+    assert response.headers["allow"] == "POST"
+    assert response.json()["error"] == {
+        "message": "GET is not allowed at /v1/chat/completions; use POST.",
+        "type": "invalid_request_error",
+        "param": None,
+        "code": "method_not_allowed",
+    }
+
+
+def test_a_body_too_large(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
+    http = serve(max_body_bytes=1000)
+
+    def chunks() -> Iterator[bytes]:
+        yield b'{"prompt": "'
+        for _ in range(10):
+            yield b"a" * 100
+        yield b'"}'
+
+    fitting = b'{"prompt":"' + b"a" * 987 + b'"}'
+    assert http.post(COMPLETIONS, content=fitting, headers=JSON).status_code == 200
+    assert http.post(COMPLETIONS, content=iter([fitting]), headers=JSON).status_code == 200
+    for content in (fitting + b" ", chunks()):
+        response = http.post(COMPLETIONS, content=content, headers=JSON)
+        assert response.status_code == 413
+        assert response.json()["error"] == {
+            "message": "The request body is larger than 1000 bytes.",
+            "type": "invalid_request_error",
+            "param": None,
+            "code": "body_too_large",
+        }
+    assert len(triton.seen) == 2
+
+
+def test_the_sdk_raises_its_own_errors(sdk: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError) as bad:
+        sdk.chat.completions.create(model="deepseek-coder", messages=[], temperature=5)
+    assert (bad.value.param, bad.value.code, bad.value.type) == (
+        "temperature",
+        "invalid_value",
+        "invalid_request_error",
+    )
+    with pytest.raises(openai.NotFoundError):
+        sdk.completions.create(model="nope", prompt="a")
