@@ -1,0 +1,1 @@
+"""Checkpoints small enough to be bundled, each with the script that trained it."""
