@@ -2,12 +2,8 @@
 .DEFAULT_GOAL := help
 SHELL := /bin/bash
 
-# Settings: `make up ADAPTER_PORT=8010`
-export ADAPTER_PORT ?= 8000
-export TRITON_GRPC_PORT ?= 8001
-export TRITON_METRICS_PORT ?= 8002
-export TRITON_HTTP_PORT ?= 8003
-# docker or native; empty: docker where an engine answers
+# Settings are variables: `make up ADAPTER_PORT=8010`. MODE is docker or native; without it, docker where an engine
+# answers. PYTHON makes the .venv.
 export MODE ?=
 PYTHON ?= python3
 
@@ -18,8 +14,9 @@ NATIVE := $(PY) docker/native/run.py
 COMPOSE := docker compose -f docker/compose.yaml \
 	$(if $(shell command -v nvidia-smi),-f docker/compose.gpu.yaml) \
 	$(if $(filter /%,$(CODER_CHECKPOINT)),-f docker/compose.checkpoint.yaml)
-# Chosen when a target needs it, not when the Makefile is read.
-CHOOSE = mode='$(MODE)'; if [ -z "$$mode" ]; then mode=native; docker info >/dev/null 2>&1 && mode=docker; fi
+DOCKER_ANSWERS = docker info >/dev/null 2>&1
+RUN_DIR ?= .run
+NATIVE_RUNS = [ -S "$(RUN_DIR)/supervisor.sock" ]
 CODE := adapter engine model_repository docker demo benchmarks tests
 
 .PHONY: help
@@ -28,34 +25,32 @@ help: ## show this
 
 .PHONY: up
 up: ## serve: Docker where an engine answers, else the Triton binary from PyPI
-	@$(CHOOSE); $(MAKE) --no-print-directory up-$$mode
+	@mode='$(MODE)'; [ -n "$$mode" ] || { $(DOCKER_ANSWERS) && mode=docker || mode=native; }; \
+		$(MAKE) --no-print-directory up-$$mode
 
 .PHONY: down
 down: ## end all of it
-	@$(CHOOSE); $(MAKE) --no-print-directory down-$$mode
+	@[ ! -x $(PY) ] || $(NATIVE) down
+	@! $(DOCKER_ANSWERS) || $(COMPOSE) down
 
 .PHONY: status
 status: ## say what runs and what is loaded
-	@$(CHOOSE); if [ $$mode = docker ]; then $(COMPOSE) ps; else $(NATIVE) status; fi
+	@if ! $(NATIVE_RUNS) && $(DOCKER_ANSWERS); then $(COMPOSE) ps; else $(NATIVE) status; fi
 
 .PHONY: logs
 logs: ## follow the logs
-	@$(CHOOSE); if [ $$mode = docker ]; then $(COMPOSE) logs --follow; else $(NATIVE) logs; fi
+	@if ! $(NATIVE_RUNS) && $(DOCKER_ANSWERS); then $(COMPOSE) logs --follow; else $(NATIVE) logs; fi
 
-.PHONY: up-native down-native up-docker down-docker
+.PHONY: up-native up-docker
 up-native: $(INSTALLED)
 	@$(NATIVE) up
 
-down-native:
-	@[ ! -x $(PY) ] || $(NATIVE) down
-
 up-docker:
 	$(COMPOSE) up --build --detach --wait --wait-timeout 1800 || { $(COMPOSE) logs --tail 30; exit 1; }
-	@$(COMPOSE) exec -T -e ADAPTER_PORT -e ADAPTER_PORT_INSIDE=8000 -e TRITON_GRPC_PORT -e TRITON_HTTP_PORT \
-		-e TRITON_METRICS_PORT adapter python - 'Triton in Docker' < docker/announce.py
-
-down-docker:
-	$(COMPOSE) down
+	@$(COMPOSE) exec -T -e ADAPTER_PORT_INSIDE=8000 -e ADAPTER_PORT=$${ADAPTER_PORT:-8000} \
+		-e TRITON_GRPC_PORT=$${TRITON_GRPC_PORT:-8001} -e TRITON_HTTP_PORT=$${TRITON_HTTP_PORT:-8003} \
+		-e TRITON_METRICS_PORT=$${TRITON_METRICS_PORT:-8002} \
+		adapter python - 'Triton in Docker' < docker/announce.py
 
 .PHONY: install
 install: $(INSTALLED) ## make .venv with everything in it
@@ -64,7 +59,7 @@ $(INSTALLED): pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit(not (3, 10) <= sys.version_info[:2] <= (3, 12))' \
 		|| { echo "Python 3.10 to 3.12 is needed; $(PYTHON) is $$($(PYTHON) --version). Choose one: make PYTHON=python3.11 …"; exit 1; }
 	@echo "Installing into $(VENV) (a minute or two) …"
-	@[ -x $(PY) ] || $(PYTHON) -m venv $(VENV)
+	@$(PY) -m pip --version >/dev/null 2>&1 || $(PYTHON) -m venv --clear $(VENV)
 	@$(PY) -m pip install --quiet --disable-pip-version-check --editable '.[adapter,engine,native,dev]'
 	@touch $@
 

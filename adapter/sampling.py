@@ -11,6 +11,7 @@ from adapter.settings import Settings
 
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
+MAX_TOKEN_IDS = 1024
 
 StopString = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
@@ -44,14 +45,14 @@ class SamplingFields(RequestModel):
     min_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=-MAX_INT64 - 1, le=MAX_INT64, description="Same seed, same text.")
     stop: Stop | None = Field(None, description="Up to 16 strings that end a choice; not part of its text.")
-    stop_token_ids: list[TokenId] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_TOKEN_IDS)] | None = None
     ignore_eos: bool | None = Field(None, description="Go on past the end-of-sequence token.")
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
-    repetition_penalty: float | None = Field(None, gt=0, le=2)
+    repetition_penalty: float | None = Field(None, ge=0.01, le=2)
     logit_bias: (
         dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Annotated[float, Field(ge=-100, le=100)]] | None
-    ) = Field(None, description="Token id to a bias of -100 to 100.")
+    ) = Field(None, max_length=MAX_TOKEN_IDS, description="Token id to a bias of -100 to 100.")
 
     # What follows cannot change an answer of this server.
     user: str | None = None

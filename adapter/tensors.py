@@ -167,6 +167,6 @@ def _logprobs(entries: str) -> list[TokenLogprob]:
 def _usage(tensors: dict[str, bytes]) -> Usage | None:
     if "num_output_tokens" not in tensors:
         return None
-    # A model without a prefix cache leaves the last one out.
+    # vLLM's backend has no such tensor for the last one.
     counts = (tensors.get(f"num_{kind}_tokens", bytes(4)) for kind in ("input", "output", "cached"))
     return Usage(*(struct.unpack("<I", raw)[0] for raw in counts))

@@ -1,4 +1,4 @@
-"""Waits until the service really answers, and says what runs where. Standard library only: Docker mode runs it too.
+"""Asks the service for one answer, and says what runs where. Standard library only: Docker mode runs it too.
 
 Usage: python announce.py MODE   (reads ADAPTER_PORT and the TRITON_… ports)
 """
@@ -10,13 +10,20 @@ import os
 import sys
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from typing import Any
 
 QUESTION = "Write a Python function to sort a list"
+PROBE_TIMEOUT_S = 300
 
 
-def call(url: str, body: dict[str, Any] | None = None, timeout_s: float = 60) -> Any:
-    """GET, or POST JSON; returns the parsed answer, an error's too."""
+def call(url: str, body: dict[str, Any] | None = None, timeout_s: float = PROBE_TIMEOUT_S) -> Any:
+    """GET, or POST JSON; returns the parsed answer, an error's too.
+
+    Raises:
+        OSError: nothing answers.
+        ValueError: what answers is not JSON.
+    """
     data = None if body is None else json.dumps(body).encode()
     request = urllib.request.Request(url, data, {"content-type": "application/json"})
     try:
@@ -26,15 +33,18 @@ def call(url: str, body: dict[str, Any] | None = None, timeout_s: float = 60) ->
         return json.load(error)
 
 
-def announce(mode: str, url: str, public_url: str) -> bool:
-    """Ask for one completion, and print the summary; False if no answer came."""
+def announce(mode: str, url: str, ports: Mapping[str, str]) -> bool:
+    """Ask for the first tokens of a completion, and print the summary; False if no answer came."""
     body = {"messages": [{"role": "user", "content": QUESTION}]}
-    answer = call(f"{url}/v1/chat/completions", body)
-    if "choices" not in answer:
+    try:
+        answer = call(f"{url}/v1/chat/completions", body | {"max_tokens": 8})
+        health = call(f"{url}/health")
+    except (OSError, ValueError) as error:
+        answer, health = {"error": str(error)}, {}
+    if "choices" not in answer or "checkpoint" not in health:
         print(f"The service does not answer: {answer}", file=sys.stderr)
         return False
-    health = call(f"{url}/health")
-    ports = {name: os.environ[f"TRITON_{name}_PORT"] for name in ("GRPC", "HTTP", "METRICS")}
+    public_url = f"http://localhost:{ports['ADAPTER_PORT']}"
     print(f"""
 DeepSeek on Triton is up: {mode}.
 
@@ -42,7 +52,8 @@ DeepSeek on Triton is up: {mode}.
   API       {public_url}/v1
   docs      {public_url}/docs
   health    {public_url}/health
-  Triton    gRPC localhost:{ports["GRPC"]}, HTTP localhost:{ports["HTTP"]}, metrics http://localhost:{ports["METRICS"]}/metrics
+  Triton    gRPC localhost:{ports["TRITON_GRPC_PORT"]}, HTTP localhost:{ports["TRITON_HTTP_PORT"]}, \
+metrics http://localhost:{ports["TRITON_METRICS_PORT"]}/metrics
 
 Try:
 
@@ -53,5 +64,5 @@ Try:
 
 
 if __name__ == "__main__":
-    inside, outside = os.environ.get("ADAPTER_PORT_INSIDE"), os.environ["ADAPTER_PORT"]
-    sys.exit(not announce(sys.argv[1], f"http://localhost:{inside or outside}", f"http://localhost:{outside}"))
+    inside = os.environ.get("ADAPTER_PORT_INSIDE") or os.environ["ADAPTER_PORT"]
+    sys.exit(not announce(sys.argv[1], f"http://localhost:{inside}", os.environ))

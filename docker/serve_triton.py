@@ -8,30 +8,52 @@ Usage: python serve_triton.py SHM_PREFIX HTTP_PORT tritonserver ARGUMENT…
 
 from __future__ import annotations
 
+import ctypes
 import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.request
 from pathlib import Path
 
 CHECK_INTERVAL_S = 1.0
-STUB = "triton_python_backend_stub"
+STOP_TIMEOUT_S = 8.0
+"""How long a stopping server may finish what runs; Triton's own limit does not hold while a model is busy."""
+PR_SET_PDEATHSIG = 1
 
 
-def stub_pids(server_pid: int) -> set[int]:
-    """Process ids of the server's Python models; zombies don't count."""
-    pids = set()
-    for children in Path(f"/proc/{server_pid}/task").glob("*/children"):
+def die_with_parent() -> None:
+    """Let this process be killed when the one that started it dies."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; a zombie does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2][0] != "Z"
+    except OSError:
+        return False
+
+
+def child_pids(pid: int) -> set[int]:
+    """The Python models of a server: its only child processes."""
+    children = set()
+    for task in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
-            for pid in children.read_text().split():
-                status = Path(f"/proc/{pid}/stat").read_text()
-                name, state = status[status.index("(") + 1 :].rsplit(") ", 1)
-                if STUB.startswith(name) and state[0] != "Z":
-                    pids.add(int(pid))
-        except OSError:  # it ended while we looked
+            children |= {int(child) for child in task.read_text().split()}
+        except OSError:  # a thread that ended while we looked
             continue
-    return pids
+    return children
+
+
+def is_ready(http_port: str) -> bool:
+    """Whether the server has loaded every model. One that fails to load is no crash: its reason stays readable."""
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=CHECK_INTERVAL_S):
+            return True
+    except OSError:
+        return False
 
 
 def remove_shared_memory(prefix: str) -> None:
@@ -39,47 +61,40 @@ def remove_shared_memory(prefix: str) -> None:
         region.unlink(missing_ok=True)
 
 
-def is_ready(http_port: str) -> bool:
-    """Whether the server has loaded every model. One that fails to load is no crash: its reason stays readable."""
-    try:
-        with urllib.request.urlopen(f"http://localhost:{http_port}/v2/health/ready", timeout=CHECK_INTERVAL_S):
-            return True
-    except OSError:
-        return False
-
-
 def serve(shm_prefix: str, http_port: str, command: list[str]) -> int:
     """Run the server to its end, and return its exit status."""
+    die_with_parent()
     remove_shared_memory(shm_prefix)
     options = [f"--http-port={http_port}", f"--backend-config=python,shm-region-prefix-name={shm_prefix}"]
-    server = subprocess.Popen([*command, *options])
-    is_stopping = threading.Event()
-
-    def forward(received: int, _: object) -> None:
-        is_stopping.set()
-        server.send_signal(received)
-
+    server = subprocess.Popen([*command, *options], preexec_fn=die_with_parent)  # no thread runs here yet
+    stop_received = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, forward)
-    loaded: set[int] | None = None
-    while (status := _wait(server)) is None:
-        if is_stopping.is_set():
-            continue
-        if loaded is None:
-            loaded = stub_pids(server.pid) if is_ready(http_port) else None
-        elif loaded - stub_pids(server.pid):
+        signal.signal(number, lambda *_: stop_received.set())
+    models: set[int] = set()
+    while server.poll() is None:
+        if stop_received.wait(CHECK_INTERVAL_S):
+            _stop(server)
+        elif not models:
+            models = child_pids(server.pid) if is_ready(http_port) else set()
+        elif not all(map(is_alive, models)):
             print("a Python model died: ending the server, to be started anew", file=sys.stderr, flush=True)
-            is_stopping.set()
             server.kill()
+            server.wait()
     remove_shared_memory(shm_prefix)
-    return status
+    return server.returncode
 
 
-def _wait(server: subprocess.Popen[bytes]) -> int | None:
+def _stop(server: subprocess.Popen[bytes]) -> None:
+    server.terminate()
     try:
-        return server.wait(CHECK_INTERVAL_S)
+        server.wait(STOP_TIMEOUT_S)
     except subprocess.TimeoutExpired:
-        return None
+        models = child_pids(server.pid)
+        server.kill()
+        server.wait()
+        deadline = time.monotonic() + STOP_TIMEOUT_S
+        while any(map(is_alive, models)) and time.monotonic() < deadline:
+            time.sleep(0.05)
 
 
 if __name__ == "__main__":

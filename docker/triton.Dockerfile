@@ -31,4 +31,4 @@ USER 1000
 EXPOSE 8001 8002 8003
 CMD ["python3", "serve_triton.py", "deepseek", "8003", \
      "tritonserver", "--model-repository=/opt/deepseek/model_repository", "--disable-auto-complete-config", \
-     "--exit-on-error=false", "--exit-timeout-secs=10", "--grpc-port=8001", "--metrics-port=8002"]
+     "--exit-on-error=false", "--exit-timeout-secs=5", "--grpc-port=8001", "--metrics-port=8002"]

@@ -62,7 +62,7 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
     model = _load_model(name, model_config, dtype).to(device).eval()
     eos_token_ids = _eos_token_ids(name, model_config, tokenizer)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    fused = model_config.model_type in FUSED
+    fused = model_config.model_type in FUSED and model_config.hidden_act == "silu"
     return Checkpoint(
         name=name,
         architecture=type(model).__name__,
@@ -109,7 +109,10 @@ def _check_folder(name: str) -> None:
         raise LoadError(f"{name} has no config.json; point at the folder of a Hugging Face checkpoint.")
     index = folder / "model.safetensors.index.json"
     if index.is_file():
-        shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        try:
+            shards = sorted(set(json.loads(index.read_text())["weight_map"].values()))
+        except (ValueError, KeyError) as error:
+            raise LoadError(f"{index} can't be read ({error!r}); download the checkpoint again.") from error
         missing = [shard for shard in shards if not (folder / shard).is_file()]
         if missing:
             raise LoadError(f"{name} lacks {', '.join(missing)}, named in {index.name}; download it again.")

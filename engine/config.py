@@ -24,10 +24,17 @@ class EngineConfig(BaseModel):
     )
     max_sequences: int = Field(16, ge=1, description="Sequences in the engine at once; more wait in Triton's queue.")
     max_context: int | None = Field(
-        None, ge=2, description="Tokens of prompt and output together; null: what the checkpoint was made for."
+        None,
+        ge=2,
+        description="Tokens of prompt and output together; null: the checkpoint's own, if the cache holds it.",
+    )
+    default_max_tokens: int = Field(
+        4096, ge=1, description="Longest answer of a request without `max_tokens`; the cache is reserved for it."
     )
     max_step_tokens: int = Field(512, ge=1, description="Tokens computed in one step, prefill and decode together.")
-    cache_gib: float = Field(2.0, gt=0, description="Memory for keys and values.")
+    cache_gib: float | None = Field(
+        None, gt=0, description="Memory for keys and values; null: most of a GPU's free memory, half of a CPU's."
+    )
     num_threads: int | None = Field(None, ge=1, description="Compute threads on CPU; null: all cores but one.")
 
     @model_validator(mode="after")

@@ -10,6 +10,8 @@ from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 _INCOMPLETE = "\ufffd"
 """What decoding gives for bytes that are not, or not yet, a character."""
+_MAX_WINDOW = 16
+"""Tokens decoded again at most: far more than the four bytes of a character can take."""
 
 
 class Decodes(Protocol):
@@ -34,13 +36,12 @@ class Detokenizer:
         """Return the text that this token completes, perhaps none."""
         self._window.append(token)
         text = self._tokenizer.decode(self._window, skip_special_tokens=True)
-        if text.endswith(_INCOMPLETE):
-            # Only the last character can still change: what went wrong before it stays wrong.
-            piece = text[self._num_emitted : -1]
-            self._num_emitted += len(piece)
-            return piece
-        piece = text[self._num_emitted :]
-        self._slide(token, text)
+        # Only the last character can still change: what went wrong before it stays wrong.
+        certain = text.removesuffix(_INCOMPLETE)
+        piece = certain[self._num_emitted :]
+        self._num_emitted += len(piece)
+        if len(self._window) > _MAX_WINDOW:
+            self._slide(text)
         return piece
 
     def flush(self) -> str:
@@ -49,14 +50,12 @@ class Detokenizer:
         self._window, self._num_emitted = [], 0
         return piece
 
-    def _slide(self, token: int, text: str) -> None:
-        """Start a new window at this token, which stays as context and is already emitted."""
-        if len(self._window) > 1:
-            text = self._tokenizer.decode([token], skip_special_tokens=True)
-            if not text or text.startswith(_INCOMPLETE):
-                self._num_emitted = len(self._tokenizer.decode(self._window, skip_special_tokens=True))
-                return
-        self._window, self._num_emitted = [token], len(text)
+    def _slide(self, text: str) -> None:
+        """Forget the window's older half: `text`, all of it but a last incomplete character, is emitted."""
+        num_pending = len(text) - self._num_emitted
+        self._window = self._window[-_MAX_WINDOW // 2 :]
+        text = self._tokenizer.decode(self._window, skip_special_tokens=True)
+        self._num_emitted = len(text) - num_pending
 
 
 class StopFinder:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import queue
 import threading
 
@@ -11,11 +10,13 @@ import torch
 from torch import Tensor
 
 from engine.attention import KVCache
-from engine.cache import BLOCK_SIZE, BlockAllocator
+from engine.cache import BlockAllocator
+from engine.cache_plan import plan_cache
 from engine.checkpoint import Checkpoint
 from engine.config import EngineConfig
 from engine.detokenizer import TextStream
-from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError, StepFailed
+from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
+from engine.machine import num_cores
 from engine.request import FinishReason, Output, Request
 from engine.runner import Runner
 from engine.sampler import SampledToken, Sampler
@@ -37,13 +38,14 @@ class Engine:
 
     def __init__(self, checkpoint: Checkpoint, config: EngineConfig) -> None:
         if checkpoint.device.type == "cpu":
-            torch.set_num_threads(config.num_threads or max(1, (os.cpu_count() or 2) - 1))
+            torch.set_num_threads(config.num_threads or max(1, num_cores() - 1))
         self._checkpoint = checkpoint
         self._max_sequences = config.max_sequences
-        self._allocator = BlockAllocator(num_cache_tokens(checkpoint, config))
-        cache = KVCache(
-            checkpoint.decoder.cache_shape, self._allocator.num_tokens, _cache_dtype(checkpoint), checkpoint.device
-        )
+        self._default_max_tokens = config.default_max_tokens
+        plan = plan_cache(checkpoint, config)
+        self.max_context = plan.max_context
+        self._allocator = BlockAllocator(plan.num_tokens)
+        cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens, plan.dtype, checkpoint.device)
         self._scheduler = Scheduler(self._allocator, config.max_step_tokens)
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
         self._sampler = Sampler(checkpoint.eos_token_ids)
@@ -97,7 +99,7 @@ class Engine:
             raise InvalidRequest(
                 "max_tokens",
                 f"{params.max_tokens} and a prompt of {len(request.prompt)} tokens exceed the context of "
-                f"{self._checkpoint.max_context}; ask for at most {room}",
+                f"{self.max_context}; ask for at most {room}",
             )
         if params.min_tokens > room:
             raise InvalidRequest("min_tokens", f"only {room} tokens fit into the context; ask for at most that")
@@ -125,12 +127,14 @@ class Engine:
         return self._num_inside + request.params.n <= self._max_sequences
 
     def _max_output(self, request: Request) -> int:
-        return self._checkpoint.max_context - len(request.prompt)
+        return self.max_context - len(request.prompt)
 
     @torch.inference_mode()
     def _loop(self) -> None:
-        while self._receive():
+        while True:
             try:
+                if not self._receive():
+                    break
                 self._step()
             except Exception:
                 logger.exception("a step failed outside its batch; every request in the engine is failed")
@@ -147,7 +151,8 @@ class Engine:
         return True
 
     def _add(self, request: Request) -> None:
-        max_tokens = request.params.max_tokens or self._max_output(request)
+        max_tokens = request.params.max_tokens or min(self._default_max_tokens, self._max_output(request))
+        max_tokens = max(max_tokens, request.params.min_tokens)
         tokenizer = self._checkpoint.tokenizer.backend_tokenizer
         for choice in range(request.params.n):
             text = TextStream(tokenizer, request.params.stop)
@@ -187,7 +192,7 @@ class Engine:
         sequence.tokens.append(token)
         may_stop = sequence.num_output_tokens >= params.min_tokens
         is_eos = token in self._checkpoint.eos_token_ids and not params.ignore_eos
-        if is_eos or token in params.stop_token_ids:
+        if is_eos or token in params.stop_tokens:
             text, _ = sequence.text.flush()
             return Output(sequence.choice, text, 1, finish_reason="stop")
         text, stopped = sequence.text.decode(token, may_stop)
@@ -218,24 +223,3 @@ class Engine:
         with self._room:
             self._num_inside -= 1
             self._room.notify_all()
-
-
-def num_cache_tokens(checkpoint: Checkpoint, config: EngineConfig) -> int:
-    """Tokens whose keys and values fit into the settings' memory, and never more than can be in use at once.
-
-    Raises:
-        LoadError: not even one sequence of full length fits.
-    """
-    token_bytes = checkpoint.decoder.cache_shape.token_bytes(_cache_dtype(checkpoint))
-    fitting = int(config.cache_gib * 2**30 / token_bytes) // BLOCK_SIZE * BLOCK_SIZE
-    longest = -(-checkpoint.max_context // BLOCK_SIZE) * BLOCK_SIZE
-    if fitting < longest:
-        raise LoadError(
-            f"cache_gib {config.cache_gib:g} holds {fitting} tokens of {checkpoint.name}, less than one context of "
-            f"{checkpoint.max_context}; raise cache_gib to {longest * token_bytes / 2**30:.1f} or lower max_context."
-        )
-    return min(fitting, config.max_sequences * longest)
-
-
-def _cache_dtype(checkpoint: Checkpoint) -> torch.dtype:
-    return torch.float32 if checkpoint.device.type == "cpu" else checkpoint.dtype

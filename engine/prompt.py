@@ -72,9 +72,6 @@ class PromptEncoder:
         Raises:
             InvalidRequest: it is empty, has an id outside the vocabulary, or is longer than the context.
         """
-        wrong = [token for token in token_ids if not 0 <= token < self._vocab_size]
-        if wrong:
-            raise InvalidRequest("input_ids", f"{wrong[0]} is outside the vocabulary of {self._vocab_size} tokens")
         return self._check("input_ids", token_ids)
 
     def _render(self, messages: list[dict[str, Any]]) -> str:
@@ -93,6 +90,10 @@ class PromptEncoder:
     def _check(self, field: str, token_ids: list[int]) -> list[int]:
         if not token_ids:
             raise InvalidRequest(field, "it holds no tokens; send at least one")
+        # A tokenizer may know tokens that the weights have no row for.
+        wrong = [token for token in token_ids if not 0 <= token < self._vocab_size]
+        if wrong:
+            raise InvalidRequest(field, f"token {wrong[0]} is outside the vocabulary of {self._vocab_size} tokens")
         if len(token_ids) >= self._max_context:
             raise InvalidRequest(
                 field,

@@ -63,7 +63,7 @@ class Sampler:
             biases = params.token_bias
             logits[list(biases)] += torch.tensor(list(biases.values()), device=logits.device)
         if sequence.num_output_tokens < params.min_tokens:
-            logits[[*self._eos_token_ids, *params.stop_token_ids]] = -torch.inf
+            logits[list(self._eos_token_ids | params.stop_tokens)] = -torch.inf
 
 
 def _penalize(logits: Tensor, sequence: Sequence) -> None:
@@ -89,6 +89,8 @@ def _draw(logits: Tensor, sequence: Sequence) -> int:
     if params.top_k > 0 or params.top_p < 1:
         probabilities, candidates = _truncate(probabilities, params.top_k, params.top_p)
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    if not cumulative[-1] > 0:  # every token is banned, or the penalties overflowed: nothing to draw from
+        return int(logits.nan_to_num().argmax())
     point = sequence.rng.random() * cumulative[-1]
     index = torch.searchsorted(cumulative, point, right=True).clamp(max=len(cumulative) - 1)
     return int(index if candidates is None else candidates[index])
@@ -109,6 +111,7 @@ def _truncate(probabilities: Tensor, top_k: int, top_p: float) -> tuple[Tensor, 
         kept, ids = probabilities.sort(descending=True)
     before = kept.cumsum(-1) - kept
     inside = before < top_p * mass
+    inside[0] = True
     return kept[inside], ids[inside]
 
 

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
 from engine.errors import InvalidRequest
 
 MAX_CHOICES = 128
 MAX_STOP_STRINGS = 64
+MAX_TOKEN_IDS = 1024
 MAX_LOGPROBS = 20
 _GREEDY_BELOW = 1e-5
 
 TokenId = Annotated[int, Field(ge=0)]
+TokenKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")]
+Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
 
 
@@ -31,25 +35,18 @@ class SamplingParams(BaseModel):
     min_p: float = Field(0.0, ge=0, le=1)
     seed: int | None = None
     stop: list[Annotated[str, Field(min_length=1)]] = Field([], max_length=MAX_STOP_STRINGS)
-    stop_token_ids: list[TokenId] = []
+    stop_token_ids: list[TokenId] = Field([], max_length=MAX_TOKEN_IDS)
     ignore_eos: bool = False
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0
-    repetition_penalty: float = Field(1.0, gt=0, le=10)
-    logit_bias: dict[str, Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]] = {}
+    repetition_penalty: float = Field(1.0, ge=0.01, le=10)
+    logit_bias: dict[TokenKey, Bias] = Field({}, max_length=MAX_TOKEN_IDS)
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
 
     @field_validator("stop", mode="before")
     @classmethod
     def _one_stop_is_a_list(cls, value: object) -> object:
         return [value] if isinstance(value, str) else value
-
-    @field_validator("logit_bias")
-    @classmethod
-    def _keys_are_token_ids(cls, value: dict[str, float]) -> dict[str, float]:
-        if not all(key.isascii() and key.isdigit() for key in value):
-            raise ValueError("its keys are token ids")
-        return value
 
     @model_validator(mode="after")
     def _min_below_max(self) -> SamplingParams:
@@ -65,9 +62,13 @@ class SamplingParams(BaseModel):
     def has_penalties(self) -> bool:
         return self.presence_penalty != 0 or self.frequency_penalty != 0 or self.repetition_penalty != 1
 
-    @property
+    @cached_property
     def token_bias(self) -> dict[int, float]:
         return {int(token): bias for token, bias in self.logit_bias.items()}
+
+    @cached_property
+    def stop_tokens(self) -> frozenset[int]:
+        return frozenset(self.stop_token_ids)
 
 
 def parse_sampling_params(text: bytes | str) -> SamplingParams:

@@ -118,19 +118,26 @@ class Sender:
                 self._send(stream)
             except queue.Empty:
                 pass
+            except Exception:  # not even its error could be sent: the others go on
+                logger.exception("a request could not be ended")
             if time.monotonic() >= next_poll:
                 self._drop_abandoned()
                 next_poll = time.monotonic() + _POLL_INTERVAL_S
 
     def _drop_abandoned(self) -> None:
         for stream in list(self._live):
-            if not stream.request.is_cancelled and stream.reply.is_cancelled():
-                self._engine.cancel(stream.request)
+            try:
+                if not stream.request.is_cancelled and stream.reply.is_cancelled():
+                    self._engine.cancel(stream.request)
+            except Exception:
+                logger.exception("a request could not be asked whether its client has gone")
 
     def _send(self, stream: Stream) -> None:
         if stream not in self._live:
             return
         outputs, error = stream.take()
+        if stream.is_done:
+            del self._live[stream]
         try:
             if error:
                 stream.reply.send_error(error)
@@ -139,8 +146,5 @@ class Sender:
         except Exception:
             logger.exception("a response could not be sent; its request is ended with an error")
             self._engine.cancel(stream.request)
-            del self._live[stream]
+            self._live.pop(stream, None)
             stream.reply.send_error(StepFailed("the response could not be built"))
-            return
-        if stream.is_done:
-            del self._live[stream]

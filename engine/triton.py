@@ -47,7 +47,7 @@ class CoderModel:
         except LoadError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         tokenizer = self._checkpoint.tokenizer
-        self._encoder = PromptEncoder(tokenizer, self._checkpoint.vocab_size, self._checkpoint.max_context)
+        self._encoder = PromptEncoder(tokenizer, self._checkpoint.vocab_size, self._engine.max_context)
         self._token_bytes = TokenBytes(tokenizer.backend_tokenizer)
         self._sender = Sender(self._engine)
         self._engine.start()
@@ -78,7 +78,7 @@ class CoderModel:
             "architecture": checkpoint.architecture,
             "device": checkpoint.device.type,
             "dtype": str(checkpoint.dtype).removeprefix("torch."),
-            "max_context": checkpoint.max_context,
+            "max_context": self._engine.max_context,
             "max_sequences": self._config.max_sequences,
             "num_parameters": checkpoint.num_parameters,
             "num_requests": self._sender.num_live,
@@ -115,6 +115,11 @@ class CoderModel:
             reply.echo = text
         reply.num_input_tokens = len(prompt)
         reply.hidden = {name for name in _SWITCHED if not inputs.flag(f"return_{name}", default=True)}
+        if inputs.flag("return_cumulative_logprob", default=False):
+            reply.cumulative_logprobs = [0.0] * params.n
+            if params.logprobs is None:
+                params = params.model_copy(update={"logprobs": 0})
+                reply.hidden.add("logprobs")
         stream = Stream(prompt, params, is_streaming, reply)
         self._engine.check(stream.request)
         return stream
@@ -177,6 +182,8 @@ class TritonReply:
         self.num_input_tokens = 0
         self.echo = ""
         self.hidden: set[str] = set()
+        self.cumulative_logprobs: list[float] | None = None
+        """The sum so far of each choice's log-probabilities, where it is asked for."""
 
     def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
         self._num_output_tokens += sum(piece.num_tokens for piece in pieces.values())
@@ -187,9 +194,14 @@ class TritonReply:
             outputs["finish_reason"] = _texts(piece.finish_reason or "" for piece in pieces.values())
         if any(piece.logprobs for piece in pieces.values()):
             outputs["logprobs"] = _texts(logprobs_json(piece.logprobs, self._token_bytes) for piece in pieces.values())
+        if self.cumulative_logprobs is not None:
+            for choice, piece in pieces.items():
+                self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.logprobs)
+            outputs["cumulative_logprob"] = np.array([[self.cumulative_logprobs[i] for i in pieces]], np.float32)
         if is_last:
             outputs["num_input_tokens"] = np.array([[self.num_input_tokens]], np.uint32)
             outputs["num_output_tokens"] = np.array([[self._num_output_tokens]], np.uint32)
+            outputs["num_cached_tokens"] = np.zeros((1, 1), np.uint32)  # no prompt shares another's cache yet
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)
 

@@ -136,7 +136,7 @@ REFUSED = [
     ("ignore_eos", 1, "must be a valid boolean"),
     ("presence_penalty", 2.5, "must be less than or equal to 2"),
     ("frequency_penalty", -2.5, "must be greater than or equal to -2"),
-    ("repetition_penalty", 0, "must be greater than 0"),
+    ("repetition_penalty", 0, "must be greater than or equal to 0.01"),
     ("repetition_penalty", 2.5, "must be less than or equal to 2"),
     ("logit_bias.x", {"x": 1}, "must match pattern"),
     ("logit_bias.-1", {"-1": 1}, "must match pattern"),

@@ -27,7 +27,8 @@ def add_model(repository: Path, name: str, *, queue_size: int = 256, **settings:
         configuration = configuration.replace(old, new)
     (target / "config.pbtxt").write_text(configuration)
     engine = json.loads((source / "1" / "engine.json").read_text())
-    (target / "1" / "engine.json").write_text(json.dumps(engine | settings))
+    on_cpu = {"gpu_checkpoint": None, "device": "cpu"}
+    (target / "1" / "engine.json").write_text(json.dumps(engine | on_cpu | settings))
 
 
 @pytest.fixture(scope="session")

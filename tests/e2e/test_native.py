@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import select
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
 import pytest
 
-from tests.e2e.stack import PROJECT, Stack
-
-QUESTION = {"messages": [{"role": "user", "content": "Write a Python function to sort a list"}]}
+from tests.e2e.stack import Stack
 
 
 @pytest.fixture
@@ -35,26 +36,26 @@ def processes(stack: Stack) -> dict[int, str]:
             command = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()
         except OSError:
             continue
-        if f"RUN_DIR={stack.run_dir}\0".encode() in environment and command:
+        if f"DEEPSEEK_ON_TRITON_RUN_DIR={stack.run_dir}\0".encode() in environment and command:
             found[int(folder.name)] = command
     return found
 
 
-def kill(stack: Stack, name: str) -> None:
-    [pid] = [
-        pid for pid, command in processes(stack).items() if name in command.split(" ")[0] or f"-m {name}" in command
-    ]
-    os.kill(pid, signal.SIGKILL)
+def pid_of(stack: Stack, name: str) -> int:
+    [pid] = [pid for pid, command in processes(stack).items() if re.search(name, command)]
+    return pid
 
 
-def until(condition: Callable[[], bool]) -> None:
-    """Wait for a condition of another process; the limit is far above what it takes."""
-    import time
+def wait_for_end(pid: int) -> None:
+    """Wait for a process that is not our child."""
+    with contextlib.suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        assert select.select([descriptor], [], [], 60)[0], "it did not end"
+        os.close(descriptor)
 
-    deadline = time.monotonic() + 60
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.1)
+
+SERVER, STUB = r"^\S*/tritonserver ", r"^\S*/triton_python_backend_stub "
+WRAPPER, ADAPTER = r"^\S+ \S*/serve_triton.py ", r"-m adapter"
 
 
 def test_up_down_and_what_dies_in_between(own_stack: Stack) -> None:
@@ -66,32 +67,67 @@ def test_up_down_and_what_dies_in_between(own_stack: Stack) -> None:
 
     before = processes(own_stack)
     own_stack.up()
-    assert processes(own_stack).keys() >= before.keys(), "a second up changes nothing"
-    assert "triton" in own_stack.run("status").stdout
+    assert processes(own_stack) == before, "a second up changes nothing"
+    assert "RUNNING" in own_stack.run("status").stdout
 
-    moved = own_stack.run("up", ADAPTER_PORT="1")
+    moved = own_stack.run("up", ADAPTER_PORT="1234")
     assert moved.returncode != 0
     assert "make down first" in moved.stderr
 
-    def answers() -> bool:
-        try:
-            return httpx.post(f"{own_stack.url}/v1/chat/completions", json=QUESTION, timeout=60).status_code == 200
-        except httpx.TransportError:
-            return False
-
-    # What a client sees is 503 while Triton is away, and an answer again without anyone's help.
-    for name in ("triton_python_backend_stub", "tritonserver", "adapter"):
-        kill(own_stack, name)
-        until(lambda: not answers())
-        until(answers)
+    # Whatever dies, an answer comes again without anyone's help: `up` only waits for it.
+    for victim, falls_with_it in ((STUB, SERVER), (SERVER, STUB), (WRAPPER, SERVER), (ADAPTER, ADAPTER)):
+        falling = pid_of(own_stack, falls_with_it)
+        os.kill(pid_of(own_stack, victim), signal.SIGKILL)
+        wait_for_end(falling)
+        own_stack.up()
 
     own_stack.down()
-    assert processes(own_stack) == {}
-    assert own_stack.shared_memory == {}
-    for port in own_stack.ports.values():
+    nothing_is_left(own_stack)
+
+
+def nothing_is_left(stack: Stack) -> None:
+    assert processes(stack) == {}
+    assert stack.shared_memory == {}
+    for port in stack.ports.values():
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
+
+
+def test_down_in_the_middle_of_a_generation_leaves_nothing(own_stack: Stack) -> None:
+    own_stack.up()
+    body = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True, "n": 16, "stream": True}
+    with httpx.stream("POST", f"{own_stack.url}/v1/completions", json=body, timeout=60) as response:
+        chunks = response.iter_bytes()
+        next(chunks)
+        own_stack.down()
+    nothing_is_left(own_stack)
+
+
+def test_down_ends_what_a_killed_supervisor_left(own_stack: Stack) -> None:
+    own_stack.up()
+    os.kill(pid_of(own_stack, "supervisord"), signal.SIGKILL)
+    own_stack.down()
+    nothing_is_left(own_stack)
+
+
+@pytest.mark.parametrize(
+    ("environment", "says"),
+    [
+        ({"ADAPTER_PORT": "abc"}, "ADAPTER_PORT is 'abc'; give a port, 1 to 65535"),
+        ({"ADAPTER_PORT": "70000"}, "ADAPTER_PORT is '70000'"),
+        ({"ADAPTER_PORT": "8001", "TRITON_GRPC_PORT": "8001"}, "must differ"),
+        ({"MODEL_REPOSITORY": "/no/such/place"}, "MODEL_REPOSITORY is /no/such/place, which is no folder"),
+        ({"RUN_DIR": "/tmp/" + "x" * 100}, "is too long for a socket in it; set RUN_DIR"),
+        ({"ADAPTER_MODELS": "notjson"}, "adapter does not start"),
+    ],
+)
+def test_a_bad_setting_is_one_sentence(own_stack: Stack, environment: dict[str, str], says: str) -> None:
+    result = own_stack.run("up", **environment)
+    assert result.returncode == 1
+    assert says in result.stderr
+    assert "Traceback" not in result.stderr
+    assert processes(own_stack) == {}
 
 
 def test_a_taken_port_is_named(own_stack: Stack) -> None:
@@ -113,6 +149,6 @@ def test_a_wrong_checkpoint_is_one_sentence(own_stack: Stack) -> None:
     assert processes(own_stack) == {}
 
 
-def test_down_is_harmless_when_nothing_runs(own_stack: Stack) -> None:
+def test_down_and_status_are_harmless_when_nothing_runs(own_stack: Stack) -> None:
     assert own_stack.run("down").returncode == 0
-    assert PROJECT.exists()
+    assert "Nothing is running" in own_stack.run("status").stdout

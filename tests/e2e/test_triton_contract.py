@@ -17,7 +17,8 @@ def test_streamed_and_whole_are_the_same_text(stack: Stack) -> None:
     streamed = infer(stack, text_input="def add(a, b):", sampling_parameters=GREEDY)
     assert len(streamed) > 1
     assert [set(response) for response in streamed[:-1]] == [{"text_output"}] * (len(streamed) - 1)
-    assert set(streamed[-1]) == {"text_output", "finish_reason", "num_input_tokens", "num_output_tokens"}
+    counts = {"num_input_tokens", "num_output_tokens", "num_cached_tokens"}
+    assert set(streamed[-1]) == {"text_output", "finish_reason", *counts}
     [whole] = infer(
         stack, text_input="def add(a, b):", sampling_parameters=GREEDY, stream=False, exclude_input_in_output=True
     )
@@ -48,7 +49,17 @@ def test_choices_come_in_columns(stack: Stack) -> None:
 def test_outputs_can_be_switched_off_as_with_vllms_backend(stack: Stack) -> None:
     off = {f"return_{name}": False for name in ("finish_reason", "num_input_tokens", "num_output_tokens", "logprobs")}
     *_, last = infer(stack, text_input="def", sampling_parameters={**GREEDY, "logprobs": 1}, **off)
-    assert set(last) == {"text_output"}
+    assert set(last) == {"text_output", "num_cached_tokens"}
+
+
+def test_cumulative_logprob_is_the_sum_of_the_logprobs(stack: Stack) -> None:
+    inputs = {"text_input": "def", "stream": False, "return_cumulative_logprob": True}
+    [both] = infer(stack, sampling_parameters={**GREEDY, "logprobs": 0}, **inputs)
+    total = sum(entry["logprob"] for entry in json.loads(both["logprobs"][0]))
+    assert both["cumulative_logprob"] == [pytest.approx(total, rel=1e-4)]
+    [alone] = infer(stack, sampling_parameters=GREEDY, **inputs)
+    assert alone["cumulative_logprob"] == both["cumulative_logprob"]
+    assert "logprobs" not in alone
 
 
 def test_describe(stack: Stack) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine.cache import BLOCK_SIZE
 from engine.checkpoint import SUPPORTED, load_checkpoint
 from engine.config import EngineConfig
 from engine.errors import LoadError
@@ -155,9 +156,22 @@ def test_no_gpu_where_one_is_asked_for(llama: Path) -> None:
 
 
 def test_a_cache_too_small_for_one_context_says_what_it_takes(llama: Path) -> None:
-    settings = config(llama, cache_gib=0.00001)
-    with pytest.raises(LoadError, match="less than one context of 256; raise cache_gib to"):
+    settings = config(llama, cache_gib=0.00005, max_context=200)
+    with pytest.raises(LoadError, match=r"hold 96 tokens of .* less than one context of 200; set cache_gib to 0\.00"):
         Engine(load_checkpoint(settings), settings)
+
+
+def test_a_context_that_does_not_fit_is_lowered_to_what_does(llama: Path, caplog: pytest.LogCaptureFixture) -> None:
+    settings = config(llama, cache_gib=0.00005)
+    engine = Engine(load_checkpoint(settings), settings)
+    assert engine.max_context == 96
+    assert "max_context is 96, not 256" in caplog.text
+
+
+def test_the_cache_is_sized_by_the_machine(llama: Path) -> None:
+    settings = config(llama)
+    engine = Engine(load_checkpoint(settings), settings)
+    assert engine.num_cache_blocks == settings.max_sequences * 256 // BLOCK_SIZE  # all sequences at full length
 
 
 def test_bfloat16_loads_and_runs_packed(llama: Path) -> None:

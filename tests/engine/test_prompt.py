@@ -62,3 +62,10 @@ def test_no_template_is_said() -> None:
     tokenizer.chat_template = None
     with pytest.raises(InvalidRequest, match=r"^chat: this checkpoint has no chat template"):
         PromptEncoder(tokenizer, VOCAB_SIZE, 64).encode_chat(chat({"role": "user", "content": "hi"}))
+
+
+def test_a_token_without_a_row_in_the_weights_is_refused() -> None:
+    tokenizer = train_tokenizer()
+    tokenizer.add_tokens(["<extra>"])
+    with pytest.raises(InvalidRequest, match=rf"^text_input: token {VOCAB_SIZE} is outside the vocabulary"):
+        PromptEncoder(tokenizer, VOCAB_SIZE, 64).encode_text("a <extra>")

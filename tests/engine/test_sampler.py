@@ -122,3 +122,12 @@ def test_logprobs_are_the_model_s_own() -> None:
 
 def test_a_tiny_temperature_is_greedy() -> None:
     assert sample(make(temperature=1e-9)).token_id == 1
+
+
+def test_numbers_beyond_all_bounds_still_give_a_token() -> None:
+    everything = list(range(5))
+    assert sample(make(min_tokens=5, stop_token_ids=everything, top_k=2)).token_id in everything
+    assert sample(make(min_tokens=5, stop_token_ids=everything)).token_id in everything
+    overflow = torch.tensor([torch.inf, 1.0, torch.nan, 0.0, 0.0])
+    for params in ({}, {"top_p": 0.5}, {"top_k": 2}, {"min_p": 0.5}):
+        assert sample(make(**params), overflow).token_id in everything

@@ -140,3 +140,20 @@ def test_merge_keeps_choices_apart_and_in_order() -> None:
     assert list(merged) == [1, 0]
     assert (merged[1].text, merged[1].num_tokens, merged[1].finish_reason) == ("ac", 2, "stop")
     assert merged[0].finish_reason is None
+
+
+def test_even_an_error_that_cant_be_sent_leaves_the_others_alone() -> None:
+    class Broken(FakeReply):
+        def send_error(self, error: EngineError) -> None:
+            raise OSError("no shared memory left")
+
+        def is_cancelled(self) -> bool:
+            raise OSError("no shared memory left")
+
+    sender, broken, good = start(FakeEngine()), Broken(), FakeReply()
+    lost, whole = open_stream(sender, broken), open_stream(sender, good)
+    lost.on_error(StepFailed("failed"))
+    say(whole, "a", "stop")
+    sender.stop()
+    assert len(good.sent) == 1
+    assert sender.num_live == 0
