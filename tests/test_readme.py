@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import runpy
 import subprocess
 from pathlib import Path
 
@@ -35,7 +36,18 @@ def test_every_engine_setting_has_its_row(name: str) -> None:
 
 def test_no_row_is_left_over() -> None:
     rows = set(re.findall(r"^\| `(\w+)` \|", README, re.MULTILINE))
-    assert rows == {f"ADAPTER_{name.upper()}" for name in Settings.model_fields} | set(EngineConfig.model_fields)
+    adapter = {f"ADAPTER_{name.upper()}" for name in Settings.model_fields}
+    assert rows == adapter | set(EngineConfig.model_fields) | set(launcher_defaults()) | {"MODE"}
+
+
+def launcher_defaults() -> dict[str, str]:
+    defaults: dict[str, str] = runpy.run_path("docker/native/settings.py")["DEFAULTS"]
+    return {name: value.removeprefix(f"{Path.cwd()}/") for name, value in defaults.items()}
+
+
+@pytest.mark.parametrize(("name", "default"), launcher_defaults().items())
+def test_every_variable_of_make_up_has_its_row(name: str, default: str) -> None:
+    assert f"| `{name}` | " + (f"`{default}` |" if default else "|") in README
 
 
 def test_links_to_files_exist() -> None:

@@ -4,7 +4,8 @@ import ast
 import re
 import sys
 from collections.abc import Iterator
-from importlib.metadata import PackageNotFoundError, packages_distributions, requires
+from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, distribution, requires
 from pathlib import Path
 from typing import Any
 
@@ -32,18 +33,17 @@ def installed_modules(project: dict[str, Any]) -> set[str]:
     """Import names of the `engine` group and of what it brings along."""
     pending = list(project["optional-dependencies"]["engine"])
     names: set[str] = set()
+    modules: set[str] = set()
     while pending:
         requirement = Requirement(pending.pop())
         name = canonicalize_name(requirement.name)
         if name in names or (requirement.marker and not requirement.marker.evaluate({"extra": ""})):
             continue
         names.add(name)
-        try:
+        with suppress(PackageNotFoundError):
             pending += requires(name) or []
-        except PackageNotFoundError:
-            continue
-    modules = packages_distributions().items()
-    return {module for module, owners in modules if names.intersection(map(canonicalize_name, owners))}
+            modules |= {file.parts[0].removesuffix(".py") for file in distribution(name).files or []}
+    return modules
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
