@@ -32,14 +32,21 @@ class Waiter:
     """Waits for the end of one request."""
 
     def __init__(self) -> None:
-        self.is_done = threading.Event()
+        self._is_done = threading.Event()
+        self._error: EngineError | None = None
 
     def on_output(self, output: Output) -> None:
         if output.finish_reason:
-            self.is_done.set()
+            self._is_done.set()
 
     def on_error(self, error: EngineError) -> None:
-        raise error
+        self._error = error
+        self._is_done.set()
+
+    def wait(self) -> None:
+        self._is_done.wait()
+        if self._error:
+            raise self._error
 
 
 def save_model(folder: Path) -> int:
@@ -83,7 +90,7 @@ def run_engine(engine: Engine, prompts: list[list[int]]) -> float:
     for prompt, waiter in zip(prompts, waiters, strict=True):
         engine.submit(Request(prompt, params, waiter))
     for waiter in waiters:
-        waiter.is_done.wait()
+        waiter.wait()
     return len(prompts) * NUM_OUTPUT_TOKENS / (time.perf_counter() - start)
 
 
@@ -100,7 +107,7 @@ def main() -> None:
     generator = torch.Generator().manual_seed(0)
     print(f"{machine()}, {torch.get_num_threads()} compute thread(s) for both")
     print(
-        f"Llama, {num_parameters / 1e6:.0f}M parameters, bfloat16, {NUM_INPUT_TOKENS} tokens in, {NUM_OUTPUT_TOKENS} out"
+        f"Llama, {num_parameters / 1e6:.0f}M parameters, bfloat16, {NUM_INPUT_TOKENS} in, {NUM_OUTPUT_TOKENS} tokens out"
     )
     print(f"medians of {rounds} interleaved rounds\n")
     print("| concurrency | generate tok/s | engine tok/s | ratio | ratio min–max |\n|---|---|---|---|---|")
