@@ -88,5 +88,5 @@ format: $(INSTALLED) ## let ruff rewrite the code
 .PHONY: clean
 clean: ## remove what was installed and made here
 	@[ ! -x $(PY) ] || $(NATIVE) down
-	rm -rf $(VENV) .run build *.egg-info .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .run build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
+from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
 from adapter.chat.router import chat_router
@@ -47,6 +48,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(completions_router(CompletionService(triton, catalog, settings)))
     app.include_router(models_router(catalog))
     app.include_router(health_router(health))
+    app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     install_handlers(app)
     app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
     app.add_middleware(RequestLog, running=running)

@@ -35,6 +35,12 @@ class InvalidRequest(ApiError):
     status, type, code = 400, "invalid_request_error", "invalid_value"
 
 
+class ContextLengthExceeded(InvalidRequest):
+    """The prompt, or it and the answer asked for, are longer than the model's context."""
+
+    code = "context_length_exceeded"
+
+
 class NotFound(ApiError):
     status, type, code = 404, "invalid_request_error", "not_found"
 

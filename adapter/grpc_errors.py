@@ -6,7 +6,16 @@ from dataclasses import dataclass
 
 from grpc import StatusCode
 
-from adapter.errors import ApiError, Cancelled, InternalError, InvalidRequest, Overloaded, TimedOut, Unavailable
+from adapter.errors import (
+    ApiError,
+    Cancelled,
+    ContextLengthExceeded,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    TimedOut,
+    Unavailable,
+)
 
 _REFUSAL = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*): (.+)", re.DOTALL)
 
@@ -41,7 +50,8 @@ def _refused(failure: Failure) -> ApiError:
     if match is None:
         return InternalError(failure.cause)
     param = _FIELDS.get(match[1], match[1])
-    return InvalidRequest(f"{param}: {match[2]}", param=param)
+    refusal = ContextLengthExceeded if "the context of" in match[2] else InvalidRequest
+    return refusal(f"{param}: {match[2]}", param=param)
 
 
 def _queue_full(failure: Failure) -> ApiError:

@@ -83,4 +83,5 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         case "model_type" | "model_attributes_type":
             return "must be an object"
         case _:
-            return _SHOULD.sub("must ", str(problem["msg"]).removeprefix("Value error, "))
+            sentence = str(problem["msg"]).removeprefix("Value error, ").partition(" after validation")[0]
+            return _SHOULD.sub("must ", sentence)

@@ -107,7 +107,9 @@ class RequestLog:
 
 
 def _log(scope: Scope, status: int | None, record: RequestRecord, duration_s: float) -> None:
-    if not logger.isEnabledFor(logging.INFO):
+    # Health probes come every few seconds.
+    level = logging.DEBUG if scope["path"].startswith("/health") else logging.INFO
+    if not logger.isEnabledFor(level):
         return
     # The path as sent: its decoded form could hold line breaks.
     path = scope.get("raw_path", scope["path"].encode("ascii", "backslashreplace")).decode("ascii", "backslashreplace")
@@ -116,4 +118,4 @@ def _log(scope: Scope, status: int | None, record: RequestRecord, duration_s: fl
         line += f" in={record.usage.num_input_tokens} out={record.usage.num_output_tokens}"
     if record.error_code is not None:
         line += f" error={record.error_code}"
-    logger.info(line)
+    logger.log(level, line)

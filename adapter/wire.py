@@ -75,5 +75,5 @@ def answer_responses(whole: type) -> dict[int | str, dict[str, Any]]:
     description = "The whole answer; with `stream`, chunks of it as server-sent events."
     return {
         200: {"model": whole, "description": description, "content": {"text/event-stream": stream}},
-        "default": {"model": ErrorResponse, "description": "Refused or failed; `status` and `code` say how."},
+        "default": {"model": ErrorResponse, "description": "Refused or failed; the status and `code` say how."},
     }

@@ -106,9 +106,7 @@ def main() -> None:
     engine.start()
     generator = torch.Generator().manual_seed(0)
     print(f"{machine()}, {torch.get_num_threads()} compute thread(s) for both")
-    print(
-        f"Llama, {num_parameters / 1e6:.0f}M parameters, bfloat16, {NUM_INPUT_TOKENS} in, {NUM_OUTPUT_TOKENS} tokens out"
-    )
+    print(f"Llama, {num_parameters / 1e6:.0f}M parameters, bfloat16, {NUM_INPUT_TOKENS} tokens in and out each")
     print(f"medians of {rounds} interleaved rounds\n")
     print("| concurrency | generate tok/s | engine tok/s | ratio | ratio min–max |\n|---|---|---|---|---|")
     for concurrency in CONCURRENCIES:

@@ -8,6 +8,7 @@ Usage: python serve_triton.py SHM_PREFIX HTTP_PORT tritonserver ARGUMENT…
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import signal
 import subprocess
@@ -17,9 +18,11 @@ import time
 import urllib.request
 from pathlib import Path
 
-CHECK_INTERVAL_S = 1.0
+CHECK_INTERVAL_S = 0.25
 STOP_TIMEOUT_S = 8.0
 """How long a stopping server may finish what runs; Triton's own limit does not hold while a model is busy."""
+ENVIRONMENT_FOLDERS = "python_env_*"
+"""Empty folders that a server which was killed leaves in /tmp."""
 PR_SET_PDEATHSIG = 1
 
 
@@ -50,7 +53,7 @@ def child_pids(pid: int) -> set[int]:
 def is_ready(http_port: str) -> bool:
     """Whether the server has loaded every model. One that fails to load is no crash: its reason stays readable."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=CHECK_INTERVAL_S):
+        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=1):
             return True
     except OSError:
         return False
@@ -65,6 +68,7 @@ def serve(shm_prefix: str, http_port: str, command: list[str]) -> int:
     """Run the server to its end, and return its exit status."""
     die_with_parent()
     remove_shared_memory(shm_prefix)
+    folders_before = set(Path("/tmp").glob(ENVIRONMENT_FOLDERS))
     options = [f"--http-port={http_port}", f"--backend-config=python,shm-region-prefix-name={shm_prefix}"]
     server = subprocess.Popen([*command, *options], preexec_fn=die_with_parent)  # no thread runs here yet
     stop_received = threading.Event()
@@ -81,6 +85,9 @@ def serve(shm_prefix: str, http_port: str, command: list[str]) -> int:
             server.kill()
             server.wait()
     remove_shared_memory(shm_prefix)
+    for folder in set(Path("/tmp").glob(ENVIRONMENT_FOLDERS)) - folders_before:
+        with contextlib.suppress(OSError):
+            folder.rmdir()
     return server.returncode
 
 

@@ -57,7 +57,7 @@ class CoderModel:
     def execute(self, requests: list[Any]) -> None:
         """Take in a batch; it returns once the engine has room for each, and the answers follow by themselves.
 
-        While it waits, Triton's queue fills, and turns requests away by its own policy and with its own metrics.
+        While it waits, Triton's queue fills, and turns requests away by its own policy.
         """
         streams = [stream for request in requests if (stream := self._open(request))]
         for stream in streams:

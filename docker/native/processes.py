@@ -29,6 +29,7 @@ class ProcessState:
 
     name: str
     state: str
+    pid: int
     description: str
 
 
@@ -50,7 +51,11 @@ class Processes:
     def states(self) -> list[ProcessState]:
         infos = self._supervisor().supervisor.getAllProcessInfo()
         assert isinstance(infos, list)
-        return [ProcessState(info["name"], info["statename"], info["description"]) for info in infos]
+        return [
+            ProcessState(info["name"], info["statename"], info["pid"], info["description"])
+            for info in infos
+            if isinstance(info, dict)
+        ]
 
     def start(self) -> None:
         """Start supervisor, which starts the others.

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections import defaultdict
 
 from processes import Processes
 from settings import PROJECT, Failed, Settings
@@ -18,6 +19,9 @@ from settings import PROJECT, Failed, Settings
 sys.path.insert(0, str(PROJECT / "docker"))
 
 from announce import announce, call
+
+MAX_STARTS = 3
+"""How often a process may start before `up` gives it up."""
 
 
 def up(settings: Settings, processes: Processes) -> None:
@@ -28,6 +32,7 @@ def up(settings: Settings, processes: Processes) -> None:
     """
     if processes.are_running:
         settings = settings.of_what_runs()
+        print("It runs already.")
     else:
         processes.end_leftovers()
         settings.check_ports()
@@ -75,15 +80,19 @@ def wait_until_ready(settings: Settings, processes: Processes) -> None:
         Failed: a model failed to load, a process gave up, or it took too long.
     """
     deadline = time.monotonic() + settings.up_timeout_s
+    pids: defaultdict[str, set[int]] = defaultdict(set)
     while time.monotonic() < deadline:
         for process in processes.states():
-            if process.state == "FATAL":
+            pids[process.name].add(process.pid)
+            if process.state == "FATAL" or len(pids[process.name] - {0}) > MAX_STARTS:
                 log = settings.run_dir / f"{process.name}.log"
                 raise Failed(f"{process.name} does not start:\n{log.read_text()[-1500:]}\n(the whole log: {log})")
         try:
             for model in call(f"{settings.triton_url}/v2/repository/index", {}, timeout_s=5):
                 if model.get("state") == "UNAVAILABLE" and model.get("reason") not in (None, "unloaded"):
-                    cause = model["reason"].removeprefix("Internal: ").split("\n")[0]
+                    cause = (
+                        model["reason"].split("\n")[0].removeprefix("Internal: ").removeprefix("TritonModelException: ")
+                    )
                     log = settings.run_dir / "triton.log"
                     raise Failed(f"model {model['name']} was not loaded: {cause}\n(the whole log: {log})")
             if call(f"{settings.adapter_url}/health/ready", timeout_s=5).get("status") == "ready":
@@ -109,8 +118,7 @@ def main() -> None:
         sys.exit(f"make {command}: {error}")
     except KeyboardInterrupt:
         if command == "up":
-            print("\nIt goes on starting in the background; make down ends it.", file=sys.stderr)
-        sys.exit(130)
+            sys.exit("\nmake up: it goes on starting in the background; make down ends it")
 
 
 if __name__ == "__main__":
