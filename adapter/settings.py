@@ -58,7 +58,11 @@ class Settings(BaseSettings):
     )
     default_top_p: Annotated[float, Field(gt=0, le=1, description="`top_p` where a request has none.")] = 0.95
     default_completion_max_tokens: Annotated[
-        int, Field(ge=1, description="`max_tokens` of a completions request without one; a chat may fill the context.")
+        int,
+        Field(
+            ge=1,
+            description="`max_tokens` of a completions request without one; a chat has the engine's `default_max_tokens`.",
+        ),
     ] = 16
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least severe message that is logged.")
