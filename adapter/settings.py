@@ -61,7 +61,7 @@ class Settings(BaseSettings):
         int,
         Field(
             ge=1,
-            description="`max_tokens` of a completions request without one; a chat has the engine's `default_max_tokens`.",
+            description="`max_tokens` of a completions request without one; a chat has the engine's own.",
         ),
     ] = 16
     log_level: Annotated[

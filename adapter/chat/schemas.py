@@ -53,7 +53,7 @@ class ChatRequest(SamplingFields):
 
     messages: list[Message] = Field(min_length=1)
     max_completion_tokens: int | None = Field(
-        None, ge=1, le=MAX_INT32, description="Most tokens to generate per choice; until the context is full if absent."
+        None, ge=1, le=MAX_INT32, description="Most tokens to generate per choice; the engine's default if absent."
     )
     logprobs: bool | None = Field(None, description="Return the log probability of every token.")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token; only with `logprobs`.")

@@ -108,6 +108,14 @@ def test_bodies(stack: Stack, path: str, content: bytes, status: int) -> None:
     assert set(response.json()["error"]) == {"message", "type", "param", "code"}
 
 
+def test_too_long_for_the_context_has_openais_code(stack: Stack) -> None:
+    words = [{"role": "user", "content": "word " * 300}]
+    for body in (CHAT | {"messages": words}, CHAT | {"max_tokens": 255}, CHAT | {"messages": words * 1000}):
+        response = httpx.post(f"{stack.url}/v1/chat/completions", json=body, timeout=60)
+        assert response.status_code == 400
+        assert response.json()["error"]["code"] == "context_length_exceeded", response.text
+
+
 def test_unknown_paths_and_methods(stack: Stack) -> None:
     assert httpx.get(f"{stack.url}/v1/nothing").status_code == 404
     assert httpx.get(f"{stack.url}/v1/chat/completions").status_code == 405

@@ -75,7 +75,7 @@ def test_describe(stack: Stack) -> None:
         ({"text_input": "a", "chat": {"messages": []}}, "text_input: give one of"),
         ({"text_input": b"\xff\xfe"}, "text_input: it is not UTF-8"),
         ({"chat": "{"}, "chat: "),
-        ({"input_ids": [10**6]}, "input_ids: 1000000 is outside the vocabulary"),
+        ({"input_ids": [10**6]}, "input_ids: token 1000000 is outside the vocabulary"),
         ({"text_input": "a", "sampling_parameters": "["}, "sampling_parameters: "),
         ({"text_input": "a", "sampling_parameters": {"best": 1}}, "best: no such sampling parameter"),
         ({"text_input": "a", "exclude_input_in_output": False}, "exclude_input_in_output: false needs"),
