@@ -50,7 +50,8 @@ up-docker:
 	@$(COMPOSE) exec -T -e ADAPTER_PORT_INSIDE=8000 -e ADAPTER_PORT=$${ADAPTER_PORT:-8000} \
 		-e TRITON_GRPC_PORT=$${TRITON_GRPC_PORT:-8001} -e TRITON_HTTP_PORT=$${TRITON_HTTP_PORT:-8003} \
 		-e TRITON_METRICS_PORT=$${TRITON_METRICS_PORT:-8002} \
-		adapter python - 'Triton in Docker' < docker/announce.py
+		adapter python - 'Triton in Docker, as $(if $(MODE),MODE=docker asks for it,a Docker engine answers)' \
+		< docker/announce.py
 
 .PHONY: install
 install: $(INSTALLED) ## make .venv with everything in it

@@ -26,9 +26,13 @@ class RequestModel(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _null_is_absent(cls, fields: object) -> object:
-        if isinstance(fields, dict):
-            return {name: value for name, value in fields.items() if value is not None}
-        return fields
+        if not isinstance(fields, dict):
+            return fields
+        given = {name: value for name, value in fields.items() if value is not None}
+        # One unknown field is enough to say: pydantic would go on and describe each of a million.
+        unknown = next((name for name in given if name not in cls.model_fields), None)
+        known = {name: value for name, value in given.items() if name in cls.model_fields}
+        return known if unknown is None else {unknown: given[unknown], **known}
 
 
 class _StrictJsonRequest(Request):

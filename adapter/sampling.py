@@ -3,7 +3,7 @@
 from typing import Annotated, Any, Literal
 
 import orjson
-from pydantic import Discriminator, Field, Tag
+from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from adapter.errors import InvalidRequest
 from adapter.request_body import RequestModel
@@ -12,9 +12,23 @@ from adapter.settings import Settings
 MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 MAX_TOKEN_IDS = 1024
+MAX_METADATA = 16
 
 StopString = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
+TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
+Bias = Annotated[float, Field(ge=-100, le=100)]
+
+
+def _at_most(max_items: int) -> BeforeValidator:
+    """Bounds an object before its items are looked at: each wrong one would be described."""
+
+    def check_size(value: object) -> object:
+        if isinstance(value, dict) and len(value) > max_items:
+            raise ValueError(f"must have at most {max_items} items")
+        return value
+
+    return BeforeValidator(check_size)
 
 
 def _stop_kind(value: object) -> str:
@@ -22,7 +36,8 @@ def _stop_kind(value: object) -> str:
 
 
 Stop = Annotated[
-    Annotated[StopString, Tag("<string>")] | Annotated[list[StopString], Field(max_length=16), Tag("<list>")],
+    Annotated[StopString, Tag("<string>")]
+    | Annotated[list[StopString], Field(max_length=16, fail_fast=True), Tag("<list>")],
     Discriminator(_stop_kind),
 ]
 
@@ -45,18 +60,18 @@ class SamplingFields(RequestModel):
     min_p: float | None = Field(None, ge=0, le=1)
     seed: int | None = Field(None, ge=-MAX_INT64 - 1, le=MAX_INT64, description="Same seed, same text.")
     stop: Stop | None = Field(None, description="Up to 16 strings that end a choice; not part of its text.")
-    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_TOKEN_IDS)] | None = None
+    stop_token_ids: Annotated[list[TokenId], Field(max_length=MAX_TOKEN_IDS, fail_fast=True)] | None = None
     ignore_eos: bool | None = Field(None, description="Go on past the end-of-sequence token.")
     presence_penalty: float | None = Field(None, ge=-2, le=2)
     frequency_penalty: float | None = Field(None, ge=-2, le=2)
     repetition_penalty: float | None = Field(None, ge=0.01, le=2)
-    logit_bias: (
-        dict[Annotated[str, Field(pattern=r"^[0-9]{1,10}$")], Annotated[float, Field(ge=-100, le=100)]] | None
-    ) = Field(None, max_length=MAX_TOKEN_IDS, description="Token id to a bias of -100 to 100.")
+    logit_bias: Annotated[dict[TokenKey, Bias] | None, _at_most(MAX_TOKEN_IDS)] = Field(
+        None, description="Token id to a bias of -100 to 100."
+    )
 
     # What follows cannot change an answer of this server.
     user: str | None = None
-    metadata: dict[str, str] | None = None
+    metadata: Annotated[dict[str, str] | None, _at_most(MAX_METADATA)] = None
     store: Literal[False] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

@@ -3,7 +3,7 @@
 Triton goes on without a stub process that crashed: the model still looks ready and every request to it fails. Here the
 server ends with it, so that whoever supervises this process (supervisor, Docker) starts both anew.
 
-Usage: python serve_triton.py SHM_PREFIX HTTP_PORT tritonserver ARGUMENT…
+Usage: python serve_triton.py SHM_PREFIX URL tritonserver ARGUMENT…   (URL: the server's HTTP endpoint)
 """
 
 from __future__ import annotations
@@ -50,10 +50,10 @@ def child_pids(pid: int) -> set[int]:
     return children
 
 
-def is_ready(http_port: str) -> bool:
+def is_ready(url: str) -> bool:
     """Whether the server has loaded every model. One that fails to load is no crash: its reason stays readable."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{http_port}/v2/health/ready", timeout=1):
+        with urllib.request.urlopen(f"{url}/v2/health/ready", timeout=1):
             return True
     except OSError:
         return False
@@ -64,13 +64,13 @@ def remove_shared_memory(prefix: str) -> None:
         region.unlink(missing_ok=True)
 
 
-def serve(shm_prefix: str, http_port: str, command: list[str]) -> int:
+def serve(shm_prefix: str, url: str, command: list[str]) -> int:
     """Run the server to its end, and return its exit status."""
     die_with_parent()
     remove_shared_memory(shm_prefix)
     folders_before = set(Path("/tmp").glob(ENVIRONMENT_FOLDERS))
-    options = [f"--http-port={http_port}", f"--backend-config=python,shm-region-prefix-name={shm_prefix}"]
-    server = subprocess.Popen([*command, *options], preexec_fn=die_with_parent)  # no thread runs here yet
+    command = [*command, f"--backend-config=python,shm-region-prefix-name={shm_prefix}"]
+    server = subprocess.Popen(command, preexec_fn=die_with_parent)  # no thread runs here yet
     stop_received = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop_received.set())
@@ -79,7 +79,7 @@ def serve(shm_prefix: str, http_port: str, command: list[str]) -> int:
         if stop_received.wait(CHECK_INTERVAL_S):
             _stop(server)
         elif not models:
-            models = child_pids(server.pid) if is_ready(http_port) else set()
+            models = child_pids(server.pid) if is_ready(url) else set()
         elif not all(map(is_alive, models)):
             print("a Python model died: ending the server, to be started anew", file=sys.stderr, flush=True)
             server.kill()

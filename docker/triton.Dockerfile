@@ -29,6 +29,6 @@ COPY docker/serve_triton.py ./
 
 USER 1000
 EXPOSE 8001 8002 8003
-CMD ["python3", "serve_triton.py", "deepseek", "8003", \
+CMD ["python3", "serve_triton.py", "deepseek", "http://localhost:8003", \
      "tritonserver", "--model-repository=/opt/deepseek/model_repository", "--disable-auto-complete-config", \
-     "--exit-on-error=false", "--exit-timeout-secs=5", "--grpc-port=8001", "--metrics-port=8002"]
+     "--exit-on-error=false", "--exit-timeout-secs=5", "--http-port=8003", "--grpc-port=8001", "--metrics-port=8002"]

@@ -11,6 +11,9 @@ from transformers import PreTrainedTokenizerFast
 from engine.errors import InvalidRequest
 
 
+MAX_MESSAGES = 4096
+
+
 class Message(BaseModel):
     """One message of a chat, as the checkpoint's template gets it."""
 
@@ -26,7 +29,7 @@ class Chat(BaseModel):
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
 
 
 class PromptEncoder:

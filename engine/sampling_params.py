@@ -34,8 +34,8 @@ class SamplingParams(BaseModel):
     top_k: int = Field(0, ge=-1)
     min_p: float = Field(0.0, ge=0, le=1)
     seed: int | None = None
-    stop: list[Annotated[str, Field(min_length=1)]] = Field([], max_length=MAX_STOP_STRINGS)
-    stop_token_ids: list[TokenId] = Field([], max_length=MAX_TOKEN_IDS)
+    stop: list[Annotated[str, Field(min_length=1)]] = Field([], max_length=MAX_STOP_STRINGS, fail_fast=True)
+    stop_token_ids: list[TokenId] = Field([], max_length=MAX_TOKEN_IDS, fail_fast=True)
     ignore_eos: bool = False
     presence_penalty: Penalty = 0.0
     frequency_penalty: Penalty = 0.0

@@ -11,6 +11,8 @@ from adapter.sampling import MAX_INT32, SamplingFields
 from adapter.tensors import TokenLogprob
 from adapter.wire import UsageCounts
 
+MAX_MESSAGES = 4096
+
 
 class TextPart(RequestModel):
     type: Literal["text"]
@@ -22,7 +24,8 @@ def _content_kind(value: object) -> str:
 
 
 Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Tag("<parts>")], Discriminator(_content_kind)
+    Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("<parts>")],
+    Discriminator(_content_kind),
 ]
 Nothing = Annotated[list[Any], Field(max_length=0)]
 
@@ -36,6 +39,13 @@ class Message(RequestModel):
     refusal: None = None
     annotations: Nothing | None = None
     tool_calls: Nothing | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _an_assistant_may_have_said_nothing(cls, fields: object) -> object:
+        if isinstance(fields, dict) and fields.get("role") == "assistant" and fields.get("content", "") is None:
+            return fields | {"content": ""}
+        return fields
 
     @property
     def text(self) -> str:
@@ -51,7 +61,7 @@ class ChatRequest(SamplingFields):
         json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 100}]}
     )
 
-    messages: list[Message] = Field(min_length=1)
+    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
     max_completion_tokens: int | None = Field(
         None, ge=1, le=MAX_INT32, description="Most tokens to generate per choice; the engine's default if absent."
     )
@@ -61,7 +71,7 @@ class ChatRequest(SamplingFields):
     # What follows cannot change an answer of this server.
     response_format: TextFormat | None = None
     tools: Nothing | None = None
-    tool_choice: Literal["none"] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
 
     @model_validator(mode="after")

@@ -9,7 +9,7 @@ from adapter.errors import InvalidRequest
 from adapter.sampling import SamplingFields, TokenId
 from adapter.wire import UsageCounts
 
-Tokens = Annotated[list[TokenId], Field(min_length=1)]
+Tokens = Annotated[list[TokenId], Field(min_length=1, fail_fast=True)]
 
 
 def _prompt_kind(value: object) -> str:
@@ -26,9 +26,9 @@ def _prompt_kind(value: object) -> str:
 
 Prompt = Annotated[
     Annotated[str, Tag("<text>")]
-    | Annotated[list[str], Field(min_length=1), Tag("<texts>")]
+    | Annotated[list[str], Field(min_length=1, fail_fast=True), Tag("<texts>")]
     | Annotated[Tokens, Tag("<tokens>")]
-    | Annotated[list[Tokens], Tag("<token lists>")],
+    | Annotated[list[Tokens], Field(fail_fast=True), Tag("<token lists>")],
     Discriminator(_prompt_kind),
 ]
 
@@ -42,6 +42,7 @@ class CompletionRequest(SamplingFields):
     # What follows cannot change an answer of this server.
     best_of: int | None = Field(None, description="Only the value of `n`.")
     echo: Literal[False] | None = None
+    suffix: Literal[""] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "CompletionRequest":

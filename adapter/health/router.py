@@ -21,7 +21,7 @@ def health_router(service: HealthService) -> APIRouter:
 
     @router.get("/ready", summary="Whether Triton has the default model ready", responses=unhealthy)
     async def ready(response: Response) -> Ready | Unhealthy:
-        return _with_status(await service.check_ready() or Ready(), response)
+        return _with_status(await service.check_ready(), response)
 
     return router
 

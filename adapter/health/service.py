@@ -12,6 +12,9 @@ from adapter.triton_client import CONTROL_TIMEOUT_S, Description, TritonClient
 
 logger = logging.getLogger(__name__)
 
+MAX_AGE_S = 5.0
+"""How long a model's description of itself is taken for granted."""
+
 
 @dataclass(frozen=True, slots=True)
 class Healthy:
@@ -49,11 +52,12 @@ class HealthService:
         self._triton = triton
         self._model, self._triton_model = catalog.resolve(None)
         self._describing: asyncio.Task[Description] | None = None
+        self._described_s = 0.0
 
     async def check(self) -> Healthy | Unhealthy:
         """Answers within `CONTROL_TIMEOUT_S`, however busy the model is."""
         deadline_s = time.monotonic() + CONTROL_TIMEOUT_S
-        not_ready = await self.check_ready()
+        not_ready = await self._check_triton()
         if not_ready is not None:
             await self.stop()
             return not_ready
@@ -68,7 +72,12 @@ class HealthService:
             self._model, description.checkpoint, description.device, description.dtype, description.max_context
         )
 
-    async def check_ready(self) -> Unhealthy | None:
+    async def check_ready(self) -> Ready | Unhealthy:
+        """Triton calls a model ready whose process hangs; one that describes itself is."""
+        health = await self.check()
+        return health if isinstance(health, Unhealthy) else Ready()
+
+    async def _check_triton(self) -> Unhealthy | None:
         try:
             if await self._triton.is_ready(self._triton_model):
                 return None
@@ -84,9 +93,10 @@ class HealthService:
             self._describing = None
 
     async def _describe(self, timeout_s: float) -> Description | None:
-        """Asked for once while the model stays ready; None while the answer waits behind generations."""
-        if self._describing is None:
+        """Asked for every few seconds; None while the answer waits behind generations."""
+        if self._describing is None or (self._describing.done() and time.monotonic() - self._described_s > MAX_AGE_S):
             self._describing = asyncio.create_task(self._triton.describe(self._triton_model))
+            self._described_s = time.monotonic()
         task = self._describing
         await asyncio.wait((task,), timeout=max(timeout_s, 0))
         if not task.done() or task.cancelled():

@@ -11,6 +11,8 @@ def models_router(catalog: ModelCatalog) -> APIRouter:
     async def list_models() -> ModelList:
         return await catalog.list()
 
+    router.add_api_route("/", list_models, include_in_schema=False)
+
     @router.get("/{model_id:path}", summary="One model")
     async def get_model(model_id: str) -> Model:
         return await catalog.get(model_id)

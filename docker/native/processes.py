@@ -108,7 +108,8 @@ class Processes:
             "PYTHON": str(python),
             "TRITON_SERVER": str(wheel / "bin" / "tritonserver"),
             "SHM_PREFIX": self._settings.shm_prefix,
-            "ADAPTER_TRITON_URL": f"localhost:{self._settings.values['TRITON_GRPC_PORT']}",
+            "ADAPTER_TRITON_URL": f"{self._settings.triton_address}:{self._settings.values['TRITON_GRPC_PORT']}",
+            "TRITON_URL": self._settings.triton_url,
             # Triton's Python stub takes the environment of the first python3 on the path,
             "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}",
             # and loads that interpreter's shared library, not whichever of the same version the system has.

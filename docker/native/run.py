@@ -41,7 +41,7 @@ def up(settings: Settings, processes: Processes) -> None:
     try:
         wait_until_ready(settings, processes)
     except Failed:
-        processes.stop()
+        processes.stop()  # a half-started service helps nobody
         raise
     if not announce(f"native Triton, as {reason()}", settings.adapter_url, settings.values):
         raise Failed(f"the model is loaded but does not answer; see {settings.run_dir}/*.log")

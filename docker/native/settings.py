@@ -49,6 +49,8 @@ class Settings:
                 raise Failed(f"{name} is {values[name]!r}; give a port, 1 to 65535")
         if len({values[name] for name in PORTS}) < len(PORTS):
             raise Failed(f"{', '.join(PORTS)} must differ; they are {', '.join(values[name] for name in PORTS)}")
+        if not values["UP_TIMEOUT_S"].isdecimal():
+            raise Failed(f"UP_TIMEOUT_S is {values['UP_TIMEOUT_S']!r}; give whole seconds")
         values["RUN_DIR"] = str(Path(values["RUN_DIR"]).resolve())
         if len(values["RUN_DIR"].encode()) > MAX_SOCKET_PATH - len("/supervisor.sock"):
             raise Failed(f"the path {values['RUN_DIR']} is too long for a socket in it; set RUN_DIR to a shorter one")
@@ -72,8 +74,13 @@ class Settings:
         return f"http://localhost:{self.values['ADAPTER_PORT']}"
 
     @property
+    def triton_address(self) -> str:
+        """Where Triton is reached from here."""
+        return "127.0.0.1" if self.values["TRITON_HOST"] == "0.0.0.0" else self.values["TRITON_HOST"]
+
+    @property
     def triton_url(self) -> str:
-        return f"http://localhost:{self.values['TRITON_HTTP_PORT']}"
+        return f"http://{self.triton_address}:{self.values['TRITON_HTTP_PORT']}"
 
     @property
     def shm_prefix(self) -> str:

@@ -6,7 +6,10 @@ from typing import Any
 import httpx
 import openai
 import pytest
+from pydantic import BaseModel, ValidationError
 
+from adapter.chat.schemas import ChatRequest
+from adapter.completions.schemas import CompletionRequest
 from tests.adapter.fake_triton import FakeTriton
 from tests.adapter.test_sampling_fields import refused
 
@@ -24,7 +27,7 @@ JSON = {"content-type": "application/json"}
         ({"messages": "hi"}, "messages", "must be a valid list"),
         ({"messages": ["hi"]}, "messages.0", "must be an object"),
         ({"messages": [USER, {"role": "user"}]}, "messages.1.content", "is required"),
-        ({"messages": [USER, {"role": "assistant", "content": None}]}, "messages.1.content", "is required"),
+        ({"messages": [USER, {"role": "user", "content": None}]}, "messages.1.content", "is required"),
         ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role", '"tool" is not'),
         ({"messages": [{"content": "x"}]}, "messages.0.role", "is required"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "must be a valid string"),
@@ -58,7 +61,7 @@ JSON = {"content-type": "application/json"}
         ({"messages": [USER], "max_completion_tokens": 0}, "max_completion_tokens", "greater than or equal to 1"),
         ({"messages": [USER], "response_format": {"type": "json_object"}}, "response_format.type", "is not supported"),
         ({"messages": [USER], "tools": [{"type": "function"}]}, "tools", "is not supported by this server"),
-        ({"messages": [USER], "tool_choice": "auto"}, "tool_choice", '"auto" is not supported; use "none"'),
+        ({"messages": [USER], "tool_choice": "required"}, "tool_choice", '"required" is not supported; use "none"'),
         ({"messages": [USER], "prompt": "x"}, "prompt", "is not supported"),
     ],
 )
@@ -191,3 +194,38 @@ def test_the_sdk_raises_its_own_errors(sdk: openai.OpenAI) -> None:
     )
     with pytest.raises(openai.NotFoundError):
         sdk.completions.create(model="nope", prompt="a")
+
+
+MANY = 5000
+
+
+@pytest.mark.parametrize(
+    ("model", "body"),
+    [
+        (ChatRequest, {"messages": [1] * MANY}),
+        (ChatRequest, {"messages": [{}] * MANY}),
+        (ChatRequest, {"messages": [USER] * MANY}),
+        (ChatRequest, {"messages": [{"role": "user", "content": [1] * MANY}]}),
+        (ChatRequest, {"messages": [USER | {f"a{i}": 1 for i in range(MANY)}]}),
+        (ChatRequest, {"messages": [USER], **{f"a{i}": 1 for i in range(MANY)}}),
+        (ChatRequest, {"messages": [USER], "stop": [1] * MANY}),
+        (ChatRequest, {"messages": [USER], "stop_token_ids": ["a"] * MANY}),
+        (ChatRequest, {"messages": [USER], "logit_bias": {f"a{i}": 1 for i in range(MANY)}}),
+        (ChatRequest, {"messages": [USER], "metadata": {f"a{i}": 1 for i in range(MANY)}}),
+        (ChatRequest, {"messages": [USER], "tools": [{}] * MANY}),
+        (CompletionRequest, {"prompt": ["a"] + [1] * MANY}),
+        (CompletionRequest, {"prompt": [1] + ["a"] * MANY}),
+        (CompletionRequest, {"prompt": [[1]] + [["a"] * MANY] * 5}),
+    ],
+    ids=lambda value: next(iter(reversed(value))) if isinstance(value, dict) else "",
+)
+def test_a_flood_of_errors_is_not_written_down(model: type[BaseModel], body: dict[str, Any]) -> None:
+    """Each would cost time and memory that others wait for."""
+    with pytest.raises(ValidationError) as caught:
+        model.model_validate(body)
+    assert caught.value.error_count() <= 3
+
+
+def test_an_assistant_that_said_nothing_is_part_of_a_history(http: httpx.Client, triton: FakeTriton) -> None:
+    messages = [USER, {"role": "assistant", "content": None}, USER]
+    assert http.post(CHAT, json={"messages": messages}).status_code == 200

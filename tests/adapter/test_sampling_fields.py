@@ -56,6 +56,7 @@ INERT = {
     "tool_choice": "none",
     "best_of": 1,
     "echo": False,
+    "suffix": "",
 }
 
 

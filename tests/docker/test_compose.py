@@ -30,10 +30,11 @@ def merge(base: Any, override: Any) -> Any:
 
 
 def triton_ports(dockerfiles: Instructions) -> list[str]:
-    """HTTP, gRPC and metrics, of the command `python3 serve_triton.py SHM_PREFIX HTTP_PORT tritonserver OPTION…`."""
+    """HTTP, gRPC and metrics, of the command `python3 serve_triton.py SHM_PREFIX URL tritonserver OPTION…`."""
     command = json.loads(dict(dockerfiles["triton"])["CMD"])
     options = dict(word.split("=") for word in command if "=" in word)
-    return [command[3], options["--grpc-port"], options["--metrics-port"]]
+    assert command[3] == f"http://localhost:{options['--http-port']}"
+    return [options["--http-port"], options["--grpc-port"], options["--metrics-port"]]
 
 
 def test_every_compose_file_is_known_here(root: Path) -> None:

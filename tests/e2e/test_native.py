@@ -119,6 +119,7 @@ def test_down_ends_what_a_killed_supervisor_left(own_stack: Stack) -> None:
         ({"ADAPTER_PORT": "8001", "TRITON_GRPC_PORT": "8001"}, "must differ"),
         ({"MODEL_REPOSITORY": "/no/such/place"}, "MODEL_REPOSITORY is /no/such/place, which is no folder"),
         ({"RUN_DIR": "/tmp/" + "x" * 100}, "is too long for a socket in it; set RUN_DIR"),
+        ({"UP_TIMEOUT_S": "abc"}, "UP_TIMEOUT_S is 'abc'; give whole seconds"),
         ({"ADAPTER_MODELS": "notjson"}, "adapter does not start"),
     ],
 )
