@@ -10,7 +10,6 @@ from transformers import PreTrainedTokenizerFast
 
 from engine.errors import InvalidRequest
 
-
 MAX_MESSAGES = 4096
 
 
