@@ -32,7 +32,7 @@ _FAILED = "the engine failed in a step; send the request again"
 class Engine:
     """Generates for many requests at once; they join and leave at every step.
 
-    The loop never dies of a request: what can be wrong with one is checked in `submit`, and what fails in a step
+    The loop never dies of a request: what can be wrong with one is checked before `submit`, and what fails in a step
     fails the requests of that step alone.
     """
 
