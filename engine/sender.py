@@ -41,7 +41,8 @@ class Stream:
         self.request = Request(prompt, params, self)
         self.reply = reply
         self.outbox: queue.SimpleQueue[Stream | None] | None = None
-        self._is_streaming = is_streaming
+        self._may_be_taken = is_streaming
+        """Unstreamed, only when all of it is said: it is one response then."""
         self._said: deque[Output | EngineError] = deque()
         self._is_queued = False
         self._num_open = params.n
@@ -53,18 +54,21 @@ class Stream:
 
     def on_output(self, output: Output) -> None:
         self._said.append(output)
-        if self._is_streaming or self.request.num_unfinished == 0:
+        if self.request.num_unfinished == 0:
+            self._may_be_taken = True
+        if self._may_be_taken:
             self._notify()
 
     def on_error(self, error: EngineError) -> None:
         self._said.append(error)
+        self._may_be_taken = True
         self._notify()
 
     def take(self) -> tuple[list[Output], EngineError | None]:
         """Return what was said since the last call; while the sender is busy with others, that grows by itself."""
         self._is_queued = False
         outputs: list[Output] = []
-        while self._said:
+        while self._may_be_taken and self._said:
             said = self._said.popleft()
             if isinstance(said, EngineError):
                 self._num_open = 0

@@ -99,6 +99,17 @@ def test_unstreamed_is_one_response_of_all_choices() -> None:
     }
 
 
+def test_unstreamed_says_nothing_before_all_is_said() -> None:
+    """Not even to a sender that looks at it because it is new."""
+    sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
+    stream = open_stream(sender, reply, is_streaming=False)
+    say(stream, "a")
+    sender.start()
+    say(stream, "b", "stop")
+    sender.stop()
+    assert [pieces[0].text for pieces, _ in reply.sent] == ["ab"]
+
+
 def test_an_error_ends_a_request_once() -> None:
     sender, reply = start(FakeEngine()), FakeReply()
     stream = open_stream(sender, reply)
