@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +15,6 @@ from engine.errors import LoadError
 from engine.models.decoder import Decoder
 from engine.models.llama import LlamaDecoder
 from engine.models.transformers_decoder import TransformersDecoder
-
-logger = logging.getLogger(__name__)
 
 FUSED = frozenset({"llama", "qwen2"})
 """Architectures (`model_type`) with a path of their own."""
@@ -156,9 +153,10 @@ def _load_model(name: str, model_config: Any, dtype: torch.dtype) -> Any:
 
 
 def _eos_token_ids(name: str, model_config: Any, tokenizer: PreTrainedTokenizerFast) -> frozenset[int]:
+    """The tokens that end a text, as far as the weights have rows for them."""
     try:
         declared = GenerationConfig.from_pretrained(name).eos_token_id
     except OSError:  # the file is optional
         declared = model_config.eos_token_id
     ids = declared if isinstance(declared, list) else [declared]
-    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None)
+    return frozenset(i for i in (*ids, tokenizer.eos_token_id) if i is not None and i < model_config.vocab_size)

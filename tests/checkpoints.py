@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
@@ -75,6 +76,15 @@ def train_tokenizer() -> PreTrainedTokenizerFast:
     fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS)
     fast.chat_template = CHAT_TEMPLATE
     return fast
+
+
+def generate(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> str:
+    """What transformers' own `generate` makes of a prompt, greedily and alone."""
+    ids = torch.tensor([prompt])
+    output = model.generate(
+        ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, do_sample=False, pad_token_id=1
+    )
+    return str(tokenizer.decode(output[0, len(prompt) :].tolist(), skip_special_tokens=True))
 
 
 def save_checkpoint(architecture: str, folder: Path, **save_options: object) -> Path:

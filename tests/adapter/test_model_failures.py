@@ -109,10 +109,6 @@ def test_the_statuses_that_are_not_our_fault() -> None:
     assert kept[StatusCode.DEADLINE_EXCEEDED].message == "There was no answer within 1.5 seconds."
 
 
-def cut_off(*responses: Any) -> Callable[[FakeTriton], None]:
-    return lambda triton: triton.replies(*responses)
-
-
 WHOLE = {"text_output": strings(["a"]), "finish_reason": strings(["stop"])}
 COUNTS = {f"num_{kind}_tokens": struct.pack("<I", 1) for kind in ("input", "output", "cached")}
 

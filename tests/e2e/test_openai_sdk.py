@@ -11,8 +11,9 @@ import httpx
 import openai
 import pytest
 import sseclient
+from transformers import AutoTokenizer
 
-from tests.e2e.stack import Stack
+from tests.e2e.stack import PROJECT, Stack
 
 QUESTION: Any = [{"role": "user", "content": "Write a Python function to sort a list"}]
 MODEL = "deepseek-coder"
@@ -134,7 +135,7 @@ def test_every_sampling_parameter_has_its_effect(client: openai.OpenAI) -> None:
     word = text.split()[0]
     stopped = complete(stop=word, ignore_eos=True)
     assert (word not in stopped.choices[0].text, stopped.choices[0].finish_reason) == (True, "stop")
-    token = int(complete_ids(client, text))
+    token = first_token(text)
     assert complete(logit_bias={str(token): -100}, ignore_eos=True).choices[0].text != text
     assert complete(stop_token_ids=[token], ignore_eos=True).choices[0].text == ""
     assert complete(stop_token_ids=[token], min_tokens=8).usage.completion_tokens >= 8  # type: ignore[union-attr]
@@ -147,12 +148,8 @@ def test_every_sampling_parameter_has_its_effect(client: openai.OpenAI) -> None:
 EXTRA = {"top_k", "min_p", "min_tokens", "ignore_eos", "repetition_penalty", "stop_token_ids"}
 
 
-def complete_ids(client: openai.OpenAI, text: str) -> int:
-    """The id of the first token of the plain completion: the one whose ban changes it."""
-    from transformers import AutoTokenizer
-
-    from tests.e2e.stack import PROJECT
-
+def first_token(text: str) -> int:
+    """The id of a completion's first token: the one whose ban changes it."""
     tokenizer = AutoTokenizer.from_pretrained(PROJECT / "demo" / "coder")
     return int(tokenizer.encode(text, add_special_tokens=False)[0])
 

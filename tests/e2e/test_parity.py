@@ -12,18 +12,10 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from tests.checkpoints import VOCAB_SIZE
+from tests.checkpoints import VOCAB_SIZE, generate
 from tests.e2e.conftest import ARCHITECTURES
 from tests.e2e.stack import Stack
 from tests.e2e.triton_grpc import describe
-
-
-def generate(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> str:
-    ids = torch.tensor([prompt])
-    output = model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, do_sample=False, pad_token_id=1
-    )
-    return str(tokenizer.decode(output[0, len(prompt) :].tolist(), skip_special_tokens=True))
 
 
 @pytest.mark.parametrize("architecture", ARCHITECTURES)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -46,7 +47,5 @@ def test_the_curl_examples_answer(stack: Stack, curl: str) -> None:
 def test_the_printed_curl_gives_a_function_that_sorts(stack: Stack) -> None:
     """`up` again prints it; what it prints is what is run."""
     [printed] = re.findall(r"curl http.*?}'$", stack.up(), re.DOTALL | re.MULTILINE)
-    import json
-
     answer = json.loads(run(["bash", "-c", printed.replace("curl ", "curl --silent --fail-with-body ", 1)]))
     assert sorts(answer["choices"][0]["message"]["content"])

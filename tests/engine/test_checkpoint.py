@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from engine.cache import BLOCK_SIZE
 from engine.checkpoint import SUPPORTED, load_checkpoint
@@ -15,7 +16,7 @@ from engine.errors import LoadError
 from engine.loop import Engine
 from engine.models.llama import LlamaDecoder
 from engine.models.transformers_decoder import TransformersDecoder
-from tests.checkpoints import configs, save_checkpoint
+from tests.checkpoints import VOCAB_SIZE, configs, save_checkpoint
 from tests.engine.recorder import run
 
 PROMPT = [5, 6, 7]
@@ -80,6 +81,8 @@ def test_deepseek_coders_own_spelling_of_rope_scaling(llama: Path) -> None:
 def test_the_generation_configs_ends_and_the_tokenizers_count(llama: Path) -> None:
     edit(llama / "generation_config.json", eos_token_id=[3, 4])
     assert load_checkpoint(config(llama)).eos_token_ids == {1, 3, 4}
+    edit(llama / "generation_config.json", eos_token_id=[3, VOCAB_SIZE])
+    assert load_checkpoint(config(llama)).eos_token_ids == {1, 3}  # the weights have no row for the other
 
 
 def test_max_context_is_bounded_by_the_model(llama: Path) -> None:
@@ -98,8 +101,6 @@ def lose_a_shard(folder: Path) -> None:
 
 
 def lose_a_tensor(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     tensors = load_file(folder / "model.safetensors")
     del tensors["model.layers.1.mlp.up_proj.weight"]
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})

@@ -14,21 +14,12 @@ from transformers import AutoModelForCausalLM
 
 from engine.errors import EngineStopped, InvalidRequest, StepFailed
 from engine.loop import Engine
-from tests.checkpoints import EOS, VOCAB_SIZE, configs, train_tokenizer
+from tests.checkpoints import EOS, VOCAB_SIZE, configs, generate, train_tokenizer
 from tests.engine.recorder import Recorder, run
 
 StartEngine = Callable[..., Engine]
 TOKENIZER = train_tokenizer()
 PROMPT = TOKENIZER.encode("def configs() -> dict:")
-
-
-def generate(model: Any, prompt: list[int], max_tokens: int) -> str:
-    """What transformers makes of a prompt, alone."""
-    ids = torch.tensor([prompt])
-    output = model.generate(
-        ids, attention_mask=torch.ones_like(ids), max_new_tokens=max_tokens, do_sample=False, pad_token_id=1
-    )
-    return TOKENIZER.decode(output[0, len(prompt) :].tolist(), skip_special_tokens=True)
 
 
 @pytest.mark.parametrize("architecture", list(configs()))
@@ -50,7 +41,7 @@ def test_mixed_requests_with_cancels_equal_generate(
     engine.cancel(cases[5].request)
     for i, case in enumerate(cases):
         case.wait()
-        expected = generate(model, case.request.prompt, case.request.params.max_tokens or 0)
+        expected = generate(model, TOKENIZER, case.request.prompt, case.request.params.max_tokens or 0)
         if i % 8 == 3 or i == 5:
             assert case.finish_reasons[0] in ("cancelled", "length", "stop")
             assert expected.startswith(case.text().rstrip("\ufffd"))
