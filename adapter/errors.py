@@ -65,6 +65,18 @@ class BodyTooLarge(ApiError):
     status, type, code = 413, "invalid_request_error", "body_too_large"
 
 
+class TooLarge(ApiError):
+    """An image or a document beyond a limit."""
+
+    status, type, code = 413, "invalid_request_error", "too_large"
+
+
+class UnsupportedMediaType(ApiError):
+    """Neither an image nor a PDF, or a body of the wrong content type."""
+
+    status, type, code = 415, "invalid_request_error", "unsupported_media_type"
+
+
 class Overloaded(ApiError):
     """The model's queue is full, or the request waited in it for too long."""
 

@@ -38,10 +38,13 @@ class Settings(BaseSettings):
     models: Annotated[
         dict[str, str],
         Field(min_length=1, description="Served model id to Triton model name; JSON in the environment."),
-    ] = {"deepseek-coder": "coder"}
+    ] = {"deepseek-coder": "coder", "deepseek-ocr": "ocr"}
     default_model: Annotated[
         str | None, Field(description="Model of a request that names none; the first of `models` if not set.")
     ] = None
+    ocr_model: Annotated[str, Field(description="Model of an OCR request that names none, as in `models`.")] = (
+        "deepseek-ocr"
+    )
     request_timeout_s: Annotated[float, Field(gt=0, description="Longest time one generation may take.")] = 600
     first_response_timeout_s: Annotated[
         float, Field(gt=0, description="Longest wait, queue included, for the first response of a streamed generation.")
@@ -50,7 +53,33 @@ class Settings(BaseSettings):
         int, Field(ge=0, description="How long a stopping adapter lets running requests finish.")
     ] = 20
     retry_after_s: Annotated[int, Field(ge=0, description="`Retry-After` of a 429.")] = 1
-    max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body.")] = 10 * 1024 * 1024
+    max_body_bytes: Annotated[int, Field(ge=1, description="Largest request body without images.")] = 10 * 1024 * 1024
+    max_document_body_bytes: Annotated[
+        int, Field(ge=1, description="Largest request body where images or documents may be in it.")
+    ] = 200 * 1024 * 1024
+    max_image_bytes: Annotated[int, Field(ge=1, description="Largest image, encoded.")] = 50 * 1024 * 1024
+    max_image_pixels: Annotated[int, Field(ge=1, description="Most pixels of an image or of a rendered page.")] = (
+        100_000_000
+    )
+    max_image_side: Annotated[int, Field(ge=1, description="Longest side of an image, in pixels.")] = 30_000
+    max_pages: Annotated[int, Field(ge=1, description="Most pages read in one request or job.")] = 1000
+    max_batch_images: Annotated[int, Field(ge=1, description="Most images in one `/ocr/batch`.")] = 100
+    max_parallel_pages: Annotated[
+        int, Field(ge=1, description="Pages of one request or job in the model's queue at once.")
+    ] = 16
+    default_dpi: Annotated[int, Field(ge=36, le=600, description="`dpi` where a request for a PDF has none.")] = 144
+    render_processes: Annotated[int, Field(ge=1, description="Processes that render PDF pages.")] = 2
+    render_timeout_s: Annotated[float, Field(gt=0, description="Longest time one PDF page may take to render.")] = 60
+    fetch_images: Annotated[
+        bool, Field(description="Fetch images given by http(s) URL; private addresses never are.")
+    ] = False
+    fetch_timeout_s: Annotated[float, Field(gt=0, description="Longest time fetching an image may take.")] = 10
+    jobs_dir: Annotated[str, Field(min_length=1, description="Folder of the OCR jobs' database and files.")] = (
+        ".run/jobs"
+    )
+    job_ttl_s: Annotated[int, Field(ge=1, description="How long a finished OCR job is kept.")] = 86_400
+    max_jobs: Annotated[int, Field(ge=1, description="Most OCR jobs kept at once, finished ones included.")] = 1000
+    max_running_jobs: Annotated[int, Field(ge=1, description="Most OCR jobs running at once; others wait.")] = 2
     max_prompts: Annotated[int, Field(ge=1, description="Most prompts in one completions request.")] = 64
     max_choices: Annotated[int, Field(ge=1, description="Largest `n`.")] = 16
     default_temperature: Annotated[float, Field(ge=0, le=2, description="`temperature` where a request has none.")] = (
@@ -79,6 +108,9 @@ class Settings(BaseSettings):
 
     @model_validator(mode="after")
     def _default_is_served(self) -> "Settings":
+        # Not an error where it was never asked for: a server of the coder alone.
+        if "ocr_model" in self.model_fields_set and self.ocr_model not in self.models:
+            raise ValueError(f"ocr_model {self.ocr_model!r} is not one of models: {', '.join(self.models)}")
         if self.default_model is not None and self.default_model not in self.models:
             raise ValueError(f"default_model {self.default_model!r} is not one of models: {', '.join(self.models)}")
         return self

@@ -1,6 +1,7 @@
 """The tensor contract with the models: a generation to a Triton request, a Triton response to text."""
 
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import orjson
@@ -8,7 +9,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from adapter.errors import BrokenAnswer, Cancelled
 
-_FINISH_REASONS = {"": None, "stop": "stop", "length": "length"}
+_FINISH_REASONS = {"": None, "stop": "stop", "length": "length", "repetition": "repetition"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,11 @@ class Chat:
 
 @dataclass(frozen=True, slots=True)
 class InferRequest:
-    """One generation. `prompt` is raw text, token ids, or a chat; `sampling_parameters` is JSON in vLLM's names."""
+    """One generation. `prompt` is raw text, token ids, or a chat; `sampling_parameters` is JSON in vLLM's names.
+
+    `images` are encoded images, in the order of the prompt's `<image>`s; `image_parameters` is JSON, how to read them:
+    `{"mode": "gundam"}` or `{"base_size": 1024, "image_size": 640, "crop_mode": true}`.
+    """
 
     id: str
     model: str
@@ -28,6 +33,8 @@ class InferRequest:
     sampling_parameters: bytes
     num_choices: int
     stream: bool
+    images: Sequence[bytes] = ()
+    image_parameters: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -81,6 +88,10 @@ def encode(request: InferRequest) -> ModelInferRequest:
             num_tokens = len(request.prompt)
             _add(message, "input_ids", "INT32", struct.pack(f"<{num_tokens}i", *request.prompt), num_tokens)
         _add(message, "exclude_input_in_output", "BOOL", b"\x01")
+    if request.images:
+        _add(message, "image", "BYTES", b"".join(map(_bytes, request.images)), len(request.images))
+    if request.image_parameters is not None:
+        _add(message, "image_parameters", "BYTES", _bytes(request.image_parameters))
     _add(message, "stream", "BOOL", b"\x01" if request.stream else b"\x00")
     _add(message, "sampling_parameters", "BYTES", _bytes(request.sampling_parameters))
     return message

@@ -1,6 +1,7 @@
 FROM python:3.12-slim
 
-RUN useradd --uid 1000 --create-home adapter
+# A new volume takes over the owner of the folder it covers.
+RUN useradd --uid 1000 --create-home adapter && install -d -o adapter -g adapter /var/lib/deepseek/jobs
 
 # Only the pins are copied, so that a change of code reuses this layer.
 COPY pyproject.toml /tmp/pins/

@@ -34,7 +34,7 @@ def test_the_defaults_are_valid() -> None:
     assert (settings.port, settings.triton_url, settings.models) == (
         8000,
         "localhost:8001",
-        {"deepseek-coder": "coder"},
+        {"deepseek-coder": "coder", "deepseek-ocr": "ocr"},
     )
 
 

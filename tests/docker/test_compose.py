@@ -15,7 +15,12 @@ import yaml
 from adapter.settings import PREFIX, Settings
 
 OVERRIDES = ["compose.gpu.yaml", "compose.checkpoint.yaml"]
-FIXED_SETTINGS = {"ADAPTER_HOST=0.0.0.0", "ADAPTER_PORT=8000", "ADAPTER_TRITON_URL=triton:8001"}
+FIXED_SETTINGS = {
+    "ADAPTER_HOST=0.0.0.0",
+    "ADAPTER_PORT=8000",
+    "ADAPTER_TRITON_URL=triton:8001",
+    "ADAPTER_JOBS_DIR=/var/lib/deepseek/jobs",
+}
 
 Instructions = dict[str, list[tuple[str, str]]]
 
