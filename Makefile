@@ -13,7 +13,8 @@ INSTALLED := $(VENV)/installed
 NATIVE := $(PY) docker/native/run.py
 COMPOSE := docker compose -f docker/compose.yaml \
 	$(if $(shell command -v nvidia-smi),-f docker/compose.gpu.yaml) \
-	$(if $(filter /%,$(CODER_CHECKPOINT)),-f docker/compose.checkpoint.yaml)
+	$(if $(filter /%,$(CODER_CHECKPOINT)),-f docker/compose.coder-checkpoint.yaml) \
+	$(if $(filter /%,$(OCR_CHECKPOINT)),-f docker/compose.ocr-checkpoint.yaml)
 DOCKER_ANSWERS = docker info >/dev/null 2>&1
 RUN_DIR ?= .run
 NATIVE_RUNS = [ -S "$(RUN_DIR)/supervisor.sock" ]

@@ -20,7 +20,7 @@ from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
 from engine.errors import EngineError
 from engine.loop import Engine
-from engine.request import Output, Request
+from engine.request import Output, Prompt, Request
 from engine.sampling_params import SamplingParams
 from tests.checkpoints import train_tokenizer
 
@@ -88,7 +88,7 @@ def run_engine(engine: Engine, prompts: list[list[int]]) -> float:
     waiters = [Waiter() for _ in prompts]
     start = time.perf_counter()
     for prompt, waiter in zip(prompts, waiters, strict=True):
-        engine.submit(Request(prompt, params, waiter))
+        engine.submit(Request(Prompt(prompt), params, waiter))
     for waiter in waiters:
         waiter.wait()
     return len(prompts) * NUM_OUTPUT_TOKENS / (time.perf_counter() - start)

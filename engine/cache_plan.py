@@ -15,8 +15,8 @@ from engine.machine import available_bytes
 
 logger = logging.getLogger(__name__)
 
-_SHARE = {"cuda": 0.85, "cpu": 0.5}
-"""Of the memory that is available once the weights are loaded; the rest is for activations and for others."""
+_SHARE = 0.4
+"""Of the memory that is available once the weights are loaded: two models share it, each with its activations."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +40,7 @@ def plan_cache(checkpoint: Checkpoint, config: EngineConfig) -> CachePlan:
     dtype = torch.float32 if checkpoint.device.type == "cpu" else checkpoint.dtype
     token_bytes = checkpoint.decoder.cache_shape.token_bytes(dtype)
     size_bytes = (
-        available_bytes(checkpoint.device) * _SHARE[checkpoint.device.type]
+        available_bytes(checkpoint.device) * _SHARE
         if config.cache_gib is None
         else config.cache_gib * 2**30
     )

@@ -8,18 +8,31 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GenerationConfig, PreTrainedTokenizerFast
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForImageTextToText,
+    AutoTokenizer,
+    GenerationConfig,
+    PretrainedConfig,
+    PreTrainedTokenizerFast,
+)
 
 from engine.config import EngineConfig
 from engine.errors import LoadError
 from engine.models.decoder import Decoder
+from engine.models.deepseek_ocr import DeepseekOcr2Vision, DeepseekOcrVision, VisionEncoder
+from engine.models.deepseek_ocr_config import is_deepseek_ocr, translate
 from engine.models.llama import LlamaDecoder
 from engine.models.transformers_decoder import TransformersDecoder
 
 FUSED = frozenset({"llama", "qwen2"})
 """Architectures (`model_type`) with a path of their own."""
-SUPPORTED = FUSED | {"qwen3", "deepseek_v2"}
+VISION = {"unlimited_ocr": DeepseekOcrVision, "deepseek_ocr2": DeepseekOcr2Vision}
+"""Architectures that read images; transformers knows version 1's by the name of another model that has it."""
+SUPPORTED = FUSED | {"qwen3", "deepseek_v2"} | VISION.keys()
 """Architectures that load: checked token by token against transformers' `generate`."""
+_IMAGE_TOKEN = "<image>"
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -37,6 +50,12 @@ class Checkpoint:
     num_parameters: int
     dtype: torch.dtype
     device: torch.device
+    vision: VisionEncoder | None
+    bos_token_id: int | None
+    image_token_id: int | None
+    """Stands for images in a prompt; None where the checkpoint reads none."""
+    suppressed_token_ids: frozenset[int]
+    """Never generated: they only ever stand for something in a prompt."""
 
 
 @torch.inference_mode()
@@ -49,17 +68,21 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
     device = _device(config)
     name = config.gpu_checkpoint if device.type == "cuda" and config.gpu_checkpoint else config.checkpoint
     _check_folder(name)
-    model_config = _load(AutoConfig, name, "config.json")
+    model_config, tokenizer = _load_config(name)
     _check_supported(name, model_config)
-    max_context = min(config.max_context or model_config.max_position_embeddings, model_config.max_position_embeddings)
+    text_config = model_config.get_text_config()
+    max_context = min(config.max_context or text_config.max_position_embeddings, text_config.max_position_embeddings)
     dtype = _dtype(config, model_config, device)
-    tokenizer = _load(AutoTokenizer, name, "the tokenizer", use_fast=True)
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise LoadError(f"{name} has no fast tokenizer; add the tokenizer.json of its model.")
     model = _load_model(name, model_config, dtype).to(device).eval()
-    eos_token_ids = _eos_token_ids(name, model_config, tokenizer)
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
     fused = model_config.model_type in FUSED and model_config.hidden_act == "silu"
+    vision_class = VISION.get(model_config.model_type)
+    in_prompts_only = (
+        {tokenizer.pad_token_id, tokenizer.bos_token_id, model_config.image_token_id} if vision_class else set()
+    )
+    eos_token_ids = _eos_token_ids(name, text_config, tokenizer)
     return Checkpoint(
         name=name,
         architecture=type(model).__name__,
@@ -67,11 +90,30 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
         tokenizer=tokenizer,
         eos_token_ids=eos_token_ids,
         max_context=max_context,
-        vocab_size=model_config.vocab_size,
+        vocab_size=text_config.vocab_size,
         num_parameters=num_parameters,
         dtype=dtype,
         device=device,
+        vision=vision_class(model) if vision_class else None,
+        bos_token_id=text_config.bos_token_id,
+        image_token_id=model_config.image_token_id if vision_class else None,
+        suppressed_token_ids=frozenset(in_prompts_only - {None} - eos_token_ids),
     )
+
+
+def _load_config(name: str) -> tuple[PretrainedConfig, Any]:
+    """The config and the tokenizer; DeepSeek's own OCR checkpoints name remote code, which is not run."""
+    written, _ = _load(PretrainedConfig, name, "config.json", get_config_dict=True)
+    if not is_deepseek_ocr(written):
+        return _load(AutoConfig, name, "config.json"), _load(AutoTokenizer, name, "the tokenizer", use_fast=True)
+    tokenizer = _load(PreTrainedTokenizerFast, name, "the tokenizer")
+    image_token_id = tokenizer.get_vocab().get(_IMAGE_TOKEN)
+    if image_token_id is None:
+        raise LoadError(f"the tokenizer of {name} has no token {_IMAGE_TOKEN}; copy the one of its model.")
+    try:
+        return translate(written, image_token_id), tokenizer
+    except (KeyError, ValueError, TypeError) as error:
+        raise LoadError(f"config.json of {name} is not DeepSeek-OCR's: {error}.") from error
 
 
 def _device(config: EngineConfig) -> torch.device:
@@ -122,17 +164,20 @@ def _check_folder(name: str) -> None:
 def _check_supported(name: str, model_config: Any) -> None:
     if model_config.model_type not in SUPPORTED:
         known = ", ".join(sorted(SUPPORTED))
-        raise LoadError(f"{name} is of architecture {model_config.model_type}; the coder loads {known}.")
-    if getattr(model_config, "use_sliding_window", False):
+        raise LoadError(f"{name} is of architecture {model_config.model_type}; this engine loads {known}.")
+    text_config = model_config.get_text_config()
+    layer_types = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
+    if getattr(model_config, "use_sliding_window", False) or layer_types:
         raise LoadError(f"{name} uses sliding-window attention, which is not supported; load a model without it.")
     rope = (getattr(model_config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in ("dynamic", "longrope"):
         raise LoadError(f"{name} scales RoPE by the length of the text ({rope}), which can't be batched.")
 
 
-def _load(loader: Any, name: str, what: str, **options: Any) -> Any:
+def _load(loader: Any, name: str, what: str, *, get_config_dict: bool = False, **options: Any) -> Any:
     try:
-        return loader.from_pretrained(name, **options)
+        load = loader.get_config_dict if get_config_dict else loader.from_pretrained
+        return load(name, **options)
     except Exception as error:
         reason = str(error).strip().split("\n")[0]
         if not _is_folder(name):
@@ -145,7 +190,8 @@ def _load(loader: Any, name: str, what: str, **options: Any) -> Any:
 
 def _load_model(name: str, model_config: Any, dtype: torch.dtype) -> Any:
     options = {"config": model_config, "dtype": dtype, "output_loading_info": True}
-    model, info = _load(AutoModelForCausalLM, name, "the weights", **options)
+    loader = AutoModelForImageTextToText if model_config.model_type in VISION else AutoModelForCausalLM
+    model, info = _load(loader, name, "the weights", **options)
     missing = sorted(info["missing_keys"])
     if missing:
         raise LoadError(f"the weights of {name} lack {len(missing)} tensors, {missing[0]} first; download them again.")

@@ -33,9 +33,19 @@ class EngineConfig(BaseModel):
     )
     max_step_tokens: int = Field(512, ge=1, description="Tokens computed in one step, prefill and decode together.")
     cache_gib: float | None = Field(
-        None, gt=0, description="Memory for keys and values; null: most of a GPU's free memory, half of a CPU's."
+        None,
+        gt=0,
+        description="Memory for keys and values; null: what all sequences can use, at most 0.4 of what is free.",
     )
     num_threads: int | None = Field(None, ge=1, description="Compute threads on CPU; null: all cores but one.")
+    max_repetition_tokens: int = Field(
+        0, ge=0, description="Tokens after which an output that only repeats itself ends as `repetition`; 0: never."
+    )
+    max_step_views: int = Field(
+        8, ge=1, description="Views of images (tiles included) encoded in one step; one image always may be."
+    )
+    max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image that is decoded.")
+    max_images: int = Field(16, ge=1, description="Most images in one prompt.")
 
     @model_validator(mode="after")
     def _a_step_decodes_everyone(self) -> EngineConfig:

@@ -27,15 +27,16 @@ class Detokenizer:
     differently at the start of a text, and holds back a last character whose bytes may not all be there.
     """
 
-    def __init__(self, tokenizer: Decodes) -> None:
+    def __init__(self, tokenizer: Decodes, skip_special_tokens: bool = True) -> None:
         self._tokenizer = tokenizer
+        self._skip_special_tokens = skip_special_tokens
         self._window: list[int] = []
         self._num_emitted = 0
 
     def decode(self, token: int) -> str:
         """Return the text that this token completes, perhaps none."""
         self._window.append(token)
-        text = self._tokenizer.decode(self._window, skip_special_tokens=True)
+        text = self._decode()
         # Only the last character can still change: what went wrong before it stays wrong.
         certain = text.removesuffix(_INCOMPLETE)
         piece = certain[self._num_emitted :]
@@ -46,7 +47,7 @@ class Detokenizer:
 
     def flush(self) -> str:
         """Return what was held back, at the end of the tokens."""
-        piece = self._tokenizer.decode(self._window, skip_special_tokens=True)[self._num_emitted :]
+        piece = self._decode()[self._num_emitted :]
         self._window, self._num_emitted = [], 0
         return piece
 
@@ -54,8 +55,10 @@ class Detokenizer:
         """Forget the window's older half: `text`, all of it but a last incomplete character, is emitted."""
         num_pending = len(text) - self._num_emitted
         self._window = self._window[-_MAX_WINDOW // 2 :]
-        text = self._tokenizer.decode(self._window, skip_special_tokens=True)
-        self._num_emitted = len(text) - num_pending
+        self._num_emitted = len(self._decode()) - num_pending
+
+    def _decode(self) -> str:
+        return self._tokenizer.decode(self._window, skip_special_tokens=self._skip_special_tokens)
 
 
 class StopFinder:
@@ -96,8 +99,8 @@ def _overlap(text: str, stop: str) -> int:
 class TextStream:
     """The text of one sequence: tokens in, text that may be shown out."""
 
-    def __init__(self, tokenizer: Decodes, stops: Sequence[str]) -> None:
-        self._detokenizer = Detokenizer(tokenizer)
+    def __init__(self, tokenizer: Decodes, stops: Sequence[str], skip_special_tokens: bool = True) -> None:
+        self._detokenizer = Detokenizer(tokenizer, skip_special_tokens)
         self._stop_finder = StopFinder(stops)
 
     def decode(self, token: int, may_stop: bool) -> tuple[str, bool]:

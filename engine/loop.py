@@ -16,10 +16,13 @@ from engine.checkpoint import Checkpoint
 from engine.config import EngineConfig
 from engine.detokenizer import TextStream
 from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
+from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
+from engine.repetition import LoopDetector, NgramRule
 from engine.request import FinishReason, Output, Request
 from engine.runner import Runner
 from engine.sampler import SampledToken, Sampler
+from engine.sampling_params import SamplingParams
 from engine.scheduler import Batch, Scheduler
 from engine.sequence import Sequence
 
@@ -42,13 +45,15 @@ class Engine:
         self._checkpoint = checkpoint
         self._max_sequences = config.max_sequences
         self._default_max_tokens = config.default_max_tokens
+        self._max_repetition_tokens = config.max_repetition_tokens
         plan = plan_cache(checkpoint, config)
         self.max_context = plan.max_context
         self._allocator = BlockAllocator(plan.num_tokens)
         cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens, plan.dtype, checkpoint.device)
         self._scheduler = Scheduler(self._allocator, config.max_step_tokens)
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
-        self._sampler = Sampler(checkpoint.eos_token_ids)
+        self._image_encoding = ImageEncoding(checkpoint.vision, config.max_step_views)
+        self._sampler = Sampler(checkpoint.eos_token_ids, checkpoint.suppressed_token_ids)
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._room = threading.Condition()
         self._num_inside = 0
@@ -86,7 +91,12 @@ class Engine:
             InvalidRequest: names the field.
         """
         params, vocab_size = request.params, self._checkpoint.vocab_size
-        for field, ids in (("stop_token_ids", params.stop_token_ids), ("logit_bias", list(params.token_bias))):
+        whitelist = [token for token in params.no_repeat_ngram_whitelist if isinstance(token, int)]
+        for field, ids in (
+            ("stop_token_ids", params.stop_token_ids),
+            ("logit_bias", list(params.token_bias)),
+            ("no_repeat_ngram_whitelist", whitelist),
+        ):
             wrong = [token for token in ids if token >= vocab_size]
             if wrong:
                 raise InvalidRequest(field, f"{wrong[0]} is outside the vocabulary of {vocab_size} tokens")
@@ -98,7 +108,7 @@ class Engine:
         if params.max_tokens is not None and params.max_tokens > room:
             raise InvalidRequest(
                 "max_tokens",
-                f"{params.max_tokens} and a prompt of {len(request.prompt)} tokens exceed the context of "
+                f"{params.max_tokens} and a prompt of {request.num_prompt_tokens} tokens exceed the context of "
                 f"{self.max_context}; ask for at most {room}",
             )
         if params.min_tokens > room:
@@ -127,7 +137,7 @@ class Engine:
         return self._num_inside + request.params.n <= self._max_sequences
 
     def _max_output(self, request: Request) -> int:
-        return self.max_context - len(request.prompt)
+        return self.max_context - request.num_prompt_tokens
 
     @torch.inference_mode()
     def _loop(self) -> None:
@@ -151,15 +161,32 @@ class Engine:
         return True
 
     def _add(self, request: Request) -> None:
-        max_tokens = request.params.max_tokens or min(self._default_max_tokens, self._max_output(request))
-        max_tokens = max(max_tokens, request.params.min_tokens)
+        params = request.params
+        max_tokens = params.max_tokens or min(self._default_max_tokens, self._max_output(request))
+        max_tokens = max(max_tokens, params.min_tokens)
         tokenizer = self._checkpoint.tokenizer.backend_tokenizer
-        for choice in range(request.params.n):
-            text = TextStream(tokenizer, request.params.stop)
-            self._scheduler.add(Sequence(request, choice, text, max_tokens))
+        for choice in range(params.n):
+            text = TextStream(tokenizer, params.stop, params.skip_special_tokens)
+            rule, detector = self._ngram_rule(params), self._loop_detector(params)
+            self._scheduler.add(Sequence(request, choice, text, max_tokens, rule, detector))
+
+    def _ngram_rule(self, params: SamplingParams) -> NgramRule | None:
+        if params.no_repeat_ngram_size == 0:
+            return None
+        whitelist: set[int] = set()
+        for token in params.no_repeat_ngram_whitelist:
+            encode = self._checkpoint.tokenizer.encode
+            whitelist |= {token} if isinstance(token, int) else set(encode(token, add_special_tokens=False))
+        return NgramRule(params.no_repeat_ngram_size, params.no_repeat_ngram_window, frozenset(whitelist))
+
+    def _loop_detector(self, params: SamplingParams) -> LoopDetector | None:
+        given = params.max_repetition_tokens
+        max_tokens = self._max_repetition_tokens if given is None else given
+        return LoopDetector(max_tokens) if max_tokens else None
 
     def _step(self) -> None:
         self._drop_cancelled()
+        self._encode_images()
         batch = self._scheduler.schedule()
         if not batch:
             return
@@ -169,6 +196,18 @@ class Engine:
         except Exception:
             logger.exception("a step of %d sequences failed", len(batch))
             self._fail([chunk.sequence for chunk in batch], StepFailed(_FAILED))
+
+    def _encode_images(self) -> None:
+        """Encode images of waiting requests, as many as a step may; the others' tokens are held up no longer."""
+        requests = self._image_encoding.choose(self._scheduler.sequences)
+        if not requests:
+            return
+        try:
+            self._image_encoding.encode(requests)
+        except Exception:
+            logger.exception("the images of %d requests could not be encoded", len(requests))
+            failed = [sequence for sequence in self._scheduler.sequences if sequence.request in requests]
+            self._fail(failed, StepFailed(_FAILED))
 
     def _drop_cancelled(self) -> None:
         for sequence in self._scheduler.sequences:
@@ -195,11 +234,14 @@ class Engine:
         if is_eos or token in params.stop_tokens:
             text, _ = sequence.text.flush()
             return Output(sequence.choice, text, 1, finish_reason="stop")
+        if sequence.ngram_rule:
+            sequence.ngram_rule.append(token)
         text, stopped = sequence.text.decode(token, may_stop)
         reason: FinishReason | None = "stop" if stopped else None
-        if reason is None and sequence.num_output_tokens == sequence.max_tokens:
+        is_loop = sequence.loop_detector is not None and sequence.loop_detector.append(token) and may_stop
+        if reason is None and (is_loop or sequence.num_output_tokens == sequence.max_tokens):
             rest, stopped = sequence.text.flush()
-            text, reason = text + rest, "stop" if stopped else "length"
+            text, reason = text + rest, "stop" if stopped else "repetition" if is_loop else "length"
         return Output(sequence.choice, text, 1, sampled.logprob, reason)
 
     def _finish(self, sequence: Sequence, last: Output) -> None:

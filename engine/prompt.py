@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from jinja2 import TemplateError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -11,6 +11,21 @@ from transformers import PreTrainedTokenizerFast
 from engine.errors import InvalidRequest
 
 MAX_MESSAGES = 4096
+MAX_PARTS = 4096
+_UNION_TAGS = ("str", "list[Part]")
+"""What pydantic adds to a field's place for the members of a union."""
+
+
+class Part(BaseModel):
+    """A piece of a message: a text, or the place of the next image."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    type: Literal["text", "image"]
+    text: str = ""
+
+
+Parts = Annotated[list[Part], Field(max_length=MAX_PARTS, fail_fast=True)]
 
 
 class Message(BaseModel):
@@ -19,7 +34,7 @@ class Message(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     role: str
-    content: str
+    content: str | Parts
     name: str | None = None
 
 
@@ -29,6 +44,20 @@ class Chat(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+
+
+def parse_chat(chat_json: bytes) -> list[Message]:
+    """Read the `chat` input.
+
+    Raises:
+        InvalidRequest: the JSON is not a chat.
+    """
+    try:
+        return Chat.model_validate_json(chat_json).messages
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = [str(part) for part in first["loc"] if part not in _UNION_TAGS]
+        raise InvalidRequest(".".join(place) or "chat", first["msg"]) from error
 
 
 class PromptEncoder:
@@ -55,16 +84,15 @@ class PromptEncoder:
         """Render a chat with the checkpoint's template and tokenize it.
 
         Raises:
-            InvalidRequest: the JSON is not a chat, the template refuses it, or it is longer than the context.
+            InvalidRequest: the JSON is not a chat, the template refuses it, it has images, or it is longer than the
+                context.
         """
-        try:
-            chat = Chat.model_validate_json(chat_json)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise InvalidRequest(".".join(map(str, first["loc"])) or "chat", first["msg"]) from error
+        chat = parse_chat(chat_json)
         if self._tokenizer.chat_template is None:
             raise InvalidRequest("chat", "this checkpoint has no chat template; send a plain prompt instead")
-        messages = [message.model_dump(exclude_none=True) for message in chat.messages]
+        messages = [message.model_dump(exclude_none=True) for message in chat]
+        if not all(isinstance(message.content, str) for message in chat):
+            raise InvalidRequest("messages", "this model reads no images; send each content as one text")
         self._check_length("messages", sum(len(message["content"]) for message in messages))
         return self._check("messages", self._tokenizer.encode(self._render(messages), add_special_tokens=False))
 

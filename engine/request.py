@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from engine.errors import EngineError
 from engine.sampling_params import SamplingParams
 
-FinishReason = Literal["stop", "length", "cancelled"]
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from engine.images import ImageViews
+
+FinishReason = Literal["stop", "length", "repetition", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +48,32 @@ class Listener(Protocol):
 
 
 @dataclass(slots=True, eq=False)
+class PromptImage:
+    """An image, and which of a prompt's tokens stand for it."""
+
+    views: ImageViews
+    start: int
+    num_tokens: int
+    embeddings: Tensor | None = None
+    """`[num_tokens, hidden_size]`, once it is encoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Prompt:
+    """Token ids, and the images that some of them stand for."""
+
+    tokens: list[int]
+    images: tuple[PromptImage, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
 class Request:
     """A prompt, how to sample from it, and who waits for the outcome.
 
     It ends exactly once: when each of its `n` choices had a finish reason, or with one error.
     """
 
-    prompt: list[int]
+    prompt: Prompt
     params: SamplingParams
     listener: Listener
     is_cancelled: bool = False
@@ -57,3 +81,12 @@ class Request:
 
     def __post_init__(self) -> None:
         self.num_unfinished = self.params.n
+
+    @property
+    def num_prompt_tokens(self) -> int:
+        return len(self.prompt.tokens)
+
+    @property
+    def is_encoded(self) -> bool:
+        """Whether the prompt can be computed: all its images have their embeddings."""
+        return all(image.embeddings is not None for image in self.prompt.images)

@@ -40,8 +40,23 @@ class Runner:
             if chunk.is_last:
                 last_rows.append(len(tokens) - 1)
         attention = StepAttention(self._cache, self._tensor(cache_positions), segments)
-        hidden = self._decoder.forward(self._decoder.embed(self._tensor(tokens)), self._tensor(positions), attention)
+        embeddings = self._decoder.embed(self._tensor(tokens))
+        _place_images(embeddings, batch)
+        hidden = self._decoder.forward(embeddings, self._tensor(positions), attention)
         return self._decoder.logits(hidden[self._tensor(last_rows)]).float()
 
     def _tensor(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)
+
+
+def _place_images(embeddings: Tensor, batch: Batch) -> None:
+    """Put the embeddings of images where the tokens that stand for them are: into `[num_tokens, hidden_size]`."""
+    row = 0
+    for chunk in batch:
+        for image in chunk.sequence.request.prompt.images:
+            start, end = max(chunk.start, image.start), min(chunk.end, image.start + image.num_tokens)
+            if start < end:
+                assert image.embeddings is not None
+                part = image.embeddings[start - image.start : end - image.start]
+                embeddings[row + start - chunk.start : row + end - chunk.start] = part
+        row += chunk.num_tokens

@@ -28,8 +28,9 @@ class Sampler:
     batch, a seeded request gets the same tokens.
     """
 
-    def __init__(self, eos_token_ids: frozenset[int]) -> None:
+    def __init__(self, eos_token_ids: frozenset[int], suppressed_token_ids: frozenset[int] = frozenset()) -> None:
         self._eos_token_ids = eos_token_ids
+        self._suppressed_token_ids = sorted(suppressed_token_ids)
 
     def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken]:
         """Choose a token for each row.
@@ -43,6 +44,8 @@ class Sampler:
             for row, sequence in enumerate(sequences)
             if sequence.request.params.logprobs is not None
         }
+        if self._suppressed_token_ids:
+            logits[:, self._suppressed_token_ids] = -torch.inf
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
         tokens = logits.argmax(-1).tolist()
@@ -55,13 +58,15 @@ class Sampler:
         ]
 
     def _adjust(self, logits: Tensor, sequence: Sequence) -> None:
-        """Apply penalties, biases and the ban on an early end to one row, `[vocab_size]`, in place."""
+        """Apply penalties, biases and bans to one row, `[vocab_size]`, in place."""
         params = sequence.request.params
         if params.has_penalties:
             _penalize(logits, sequence)
         if params.logit_bias:
             biases = params.token_bias
             logits[list(biases)] += torch.tensor(list(biases.values()), device=logits.device)
+        if sequence.ngram_rule and (banned := sequence.ngram_rule.banned()):
+            logits[list(banned)] = -torch.inf
         if sequence.num_output_tokens < params.min_tokens:
             logits[list(self._eos_token_ids | params.stop_tokens)] = -torch.inf
 

@@ -13,9 +13,13 @@ MAX_CHOICES = 128
 MAX_STOP_STRINGS = 64
 MAX_TOKEN_IDS = 1024
 MAX_LOGPROBS = 20
+MAX_NGRAM = 1024
+MAX_WHITELIST = 64
+MAX_REPETITION = 65536
 _GREEDY_BELOW = 1e-5
 
 TokenId = Annotated[int, Field(ge=0)]
+TokenText = Annotated[str, Field(min_length=1, max_length=64)]
 TokenKey = Annotated[str, StringConstraints(pattern=r"^[0-9]{1,10}$")]
 Bias = Annotated[float, Field(ge=-100, le=100, allow_inf_nan=False)]
 Penalty = Annotated[float, Field(ge=-2, le=2, allow_inf_nan=False)]
@@ -42,6 +46,14 @@ class SamplingParams(BaseModel):
     repetition_penalty: float = Field(1.0, ge=0.01, le=10)
     logit_bias: dict[TokenKey, Bias] = Field({}, max_length=MAX_TOKEN_IDS)
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    skip_special_tokens: bool = True
+    no_repeat_ngram_size: int = Field(0, ge=0, le=MAX_NGRAM)
+    """0: no rule. Over the output alone, within the last `no_repeat_ngram_window` tokens, or all of it."""
+    no_repeat_ngram_window: int | None = Field(None, ge=1)
+    no_repeat_ngram_whitelist: list[TokenId | TokenText] = Field([], max_length=MAX_WHITELIST, fail_fast=True)
+    """Tokens, or texts whose tokens, may always be repeated."""
+    max_repetition_tokens: int | None = Field(None, ge=0, le=MAX_REPETITION)
+    """How long an output may go on repeating itself before it ends as `repetition`; 0: forever, None: the engine's."""
 
     @field_validator("stop", mode="before")
     @classmethod

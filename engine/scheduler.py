@@ -33,7 +33,8 @@ Batch = list[Chunk]
 class Scheduler:
     """Decodes every running sequence at each step, and fills the rest of the token budget with prefill.
 
-    Sequences are admitted first come, first served, each when the cache has room for its worst case.
+    Sequences are admitted first come, first served, each when its images are encoded and the cache has room for its
+    worst case.
     """
 
     def __init__(self, allocator: BlockAllocator, max_step_tokens: int) -> None:
@@ -77,7 +78,7 @@ class Scheduler:
         sequence.cache_start = None
 
     def _admit(self) -> None:
-        while self._waiting:
+        while self._waiting and self._waiting[0].request.is_encoded:
             start = self._allocator.allocate(self._waiting[0].max_length)
             if start is None:
                 return

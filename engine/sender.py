@@ -11,7 +11,7 @@ from typing import Protocol
 
 from engine.errors import EngineError, StepFailed
 from engine.loop import Engine
-from engine.request import Output, Request
+from engine.request import Output, Prompt, Request
 from engine.response import ChoicePiece, merge
 from engine.sampling_params import SamplingParams
 
@@ -37,7 +37,7 @@ class Reply(Protocol):
 class Stream:
     """One request on its way back: collects what the loop says until the sender takes it."""
 
-    def __init__(self, prompt: list[int], params: SamplingParams, is_streaming: bool, reply: Reply) -> None:
+    def __init__(self, prompt: Prompt, params: SamplingParams, is_streaming: bool, reply: Reply) -> None:
         self.request = Request(prompt, params, self)
         self.reply = reply
         self.outbox: queue.SimpleQueue[Stream | None] | None = None

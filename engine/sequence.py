@@ -6,6 +6,7 @@ import random
 from dataclasses import dataclass, field
 
 from engine.detokenizer import TextStream
+from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
 
 
@@ -17,6 +18,8 @@ class Sequence:
     choice: int
     text: TextStream
     max_tokens: int
+    ngram_rule: NgramRule | None = None
+    loop_detector: LoopDetector | None = None
     tokens: list[int] = field(init=False)
     num_computed: int = 0
     cache_start: int | None = None
@@ -24,14 +27,14 @@ class Sequence:
     rng: random.Random = field(init=False)
 
     def __post_init__(self) -> None:
-        self.tokens = list(self.request.prompt)
+        self.tokens = list(self.request.prompt.tokens)
         seed = self.request.params.seed
         # Each choice of a seeded request has a stream of numbers of its own, and the same one every time.
         self.rng = random.Random(None if seed is None else f"{seed}/{self.choice}")
 
     @property
     def num_prompt_tokens(self) -> int:
-        return len(self.request.prompt)
+        return self.request.num_prompt_tokens
 
     @property
     def num_output_tokens(self) -> int:

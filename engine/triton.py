@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +19,16 @@ from engine.checkpoint import load_checkpoint
 from engine.config import read_config
 from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError
+from engine.image_prompt import ImagePromptEncoder
+from engine.images import ImageViews, cut_views, decode_image, parse_mode
 from engine.loop import Engine
+from engine.machine import num_cores
 from engine.prompt import PromptEncoder
+from engine.request import Prompt
 from engine.response import ChoicePiece, logprobs_json
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
+from engine.triton_inputs import Inputs
 
 logger = logging.getLogger(__name__)
 
@@ -29,8 +36,8 @@ _SWITCHED = ("finish_reason", "logprobs", "num_input_tokens", "num_output_tokens
 """Outputs that clients of vLLM's backend switch on by a `return_…` input; here they are on unless it is false."""
 
 
-class CoderModel:
-    """A text model in Triton: parses requests, hands them to the engine, and lets the sender answer."""
+class EngineModel:
+    """A model in Triton: parses requests, hands them to the engine, and lets the sender answer."""
 
     def initialize(self, args: dict[str, str]) -> None:
         """Load the checkpoint and start the threads.
@@ -44,11 +51,10 @@ class CoderModel:
             self._config = read_config(engine_json, args["model_name"])
             self._checkpoint = load_checkpoint(self._config)
             self._engine = Engine(self._checkpoint, self._config)
+            self._prepare()
         except LoadError as error:
             raise pb_utils.TritonModelException(str(error)) from None
-        tokenizer = self._checkpoint.tokenizer
-        self._encoder = PromptEncoder(tokenizer, self._checkpoint.vocab_size, self._engine.max_context)
-        self._token_bytes = TokenBytes(tokenizer.backend_tokenizer)
+        self._token_bytes = TokenBytes(self._checkpoint.tokenizer.backend_tokenizer)
         self._sender = Sender(self._engine)
         self._engine.start()
         self._sender.start()
@@ -59,7 +65,7 @@ class CoderModel:
 
         While it waits, Triton's queue fills, and turns requests away by its own policy.
         """
-        streams = [stream for request in requests if (stream := self._open(request))]
+        streams = [stream for stream in self._open_all(requests) if stream]
         for stream in streams:
             self._sender.add(stream)
         for stream in streams:
@@ -69,6 +75,21 @@ class CoderModel:
         """End both threads; whatever is unfinished gets an error first."""
         self._engine.stop()
         self._sender.stop()
+
+    def _prepare(self) -> None:
+        """Make what this kind of model needs besides the engine.
+
+        Raises:
+            LoadError: the checkpoint is of another kind.
+        """
+        raise NotImplementedError
+
+    def _prompt(self, inputs: Inputs) -> tuple[Prompt, str | None]:
+        """The prompt, and its text where it came as `text_input`."""
+        raise NotImplementedError
+
+    def _open_all(self, requests: list[Any]) -> Iterable[Stream | None]:
+        return map(self._open, requests)
 
     def _describe(self) -> dict[str, Any]:
         """What is loaded, and how busy it is."""
@@ -105,7 +126,8 @@ class CoderModel:
         return None
 
     def _parse(self, inputs: Inputs, reply: TritonReply) -> Stream:
-        params = parse_sampling_params(inputs.text("sampling_parameters") or b"{}")
+        given = inputs.data("sampling_parameters") if inputs.has("sampling_parameters") else b""
+        params = parse_sampling_params(given or b"{}")
         prompt, text = self._prompt(inputs)
         is_streaming = inputs.flag("stream", default=True)
         # As vLLM's backend does: the prompt comes back before a raw prompt's unstreamed output, unless told not to.
@@ -113,7 +135,7 @@ class CoderModel:
             if is_streaming or text is None:
                 raise InvalidRequest("exclude_input_in_output", "false needs text_input and stream false")
             reply.echo = text
-        reply.num_input_tokens = len(prompt)
+        reply.num_input_tokens = len(prompt.tokens)
         reply.hidden = {name for name in _SWITCHED if not inputs.flag(f"return_{name}", default=True)}
         if inputs.flag("return_cumulative_logprob", default=False):
             reply.cumulative_logprobs = [0.0] * params.n
@@ -124,52 +146,60 @@ class CoderModel:
         self._engine.check(stream.request)
         return stream
 
-    def _prompt(self, inputs: Inputs) -> tuple[list[int], str | None]:
-        """The prompt's token ids, and its text where it came as `text_input`."""
-        given = [name for name in ("text_input", "chat", "input_ids") if inputs.has(name)]
-        if len(given) != 1:
-            raise InvalidRequest("text_input", f"give one of text_input, chat and input_ids; got {given or 'none'}")
-        if given == ["input_ids"]:
-            return self._encoder.encode_ids(inputs.array("input_ids").tolist()), None
-        data = inputs.text(given[0])
-        assert data is not None
-        if given == ["chat"]:
-            return self._encoder.encode_chat(data), None
-        try:
-            text = data.decode()
-        except UnicodeDecodeError as error:
-            raise InvalidRequest("text_input", f"it is not UTF-8: {error.reason} at byte {error.start}") from error
-        return self._encoder.encode_text(text), text
+
+class CoderModel(EngineModel):
+    """A text model."""
+
+    def _prepare(self) -> None:
+        if self._checkpoint.vision is not None:
+            raise LoadError(f"{self._checkpoint.name} reads images; serve it as the ocr model.")
+        checkpoint = self._checkpoint
+        self._encoder = PromptEncoder(checkpoint.tokenizer, checkpoint.vocab_size, self._engine.max_context)
+
+    def _prompt(self, inputs: Inputs) -> tuple[Prompt, str | None]:
+        name = inputs.only_one_of("text_input", "chat", "input_ids")
+        if name == "input_ids":
+            return Prompt(self._encoder.encode_ids(inputs.array(name).tolist())), None
+        if name == "chat":
+            return Prompt(self._encoder.encode_chat(inputs.data(name))), None
+        text = inputs.string(name)
+        return Prompt(self._encoder.encode_text(text)), text
 
 
-class Inputs:
-    """The input tensors of one Triton request, `[1, …]` each."""
+class OcrModel(EngineModel):
+    """A model that reads images. They are decoded and cut on a pool of threads, a batch's at once."""
 
-    def __init__(self, request: Any) -> None:
-        self._tensors = {tensor.name(): tensor for tensor in request.inputs()}
+    def finalize(self) -> None:
+        self._pool.shutdown()
+        super().finalize()
 
-    def has(self, name: str) -> bool:
-        return name in self._tensors
+    def _prepare(self) -> None:
+        if self._checkpoint.vision is None:
+            raise LoadError(f"{self._checkpoint.name} reads no images; serve it as the coder model.")
+        self._vision = self._checkpoint.vision
+        self._encoder = ImagePromptEncoder(self._checkpoint, self._engine.max_context)
+        self._pool = ThreadPoolExecutor(num_cores(), "images")
 
-    def array(self, name: str) -> Any:
-        """The tensor without its batch dimension, as numpy.
+    def _open_all(self, requests: list[Any]) -> Iterable[Stream | None]:
+        return self._pool.map(self._open, requests)
 
-        Raises:
-            InvalidRequest: it holds several requests.
-        """
-        values = self._tensors[name].as_numpy()
-        if values.shape[0] != 1:
-            raise InvalidRequest(name, f"its batch dimension is {values.shape[0]}; send each prompt as its own request")
-        return values[0]
+    def _prompt(self, inputs: Inputs) -> tuple[Prompt, str | None]:
+        name = inputs.only_one_of("text_input", "chat")
+        images = self._images(inputs)
+        if name == "chat":
+            return self._encoder.encode_messages(inputs.data(name), images), None
+        text = inputs.string(name)
+        return self._encoder.encode_raw(name, text, images), text
 
-    def text(self, name: str) -> bytes | None:
-        if not self.has(name):
-            return None
-        value = self.array(name)[0]
-        return value if isinstance(value, bytes) else str(value).encode()
-
-    def flag(self, name: str, *, default: bool) -> bool:
-        return bool(self.array(name)[0]) if self.has(name) else default
+    def _images(self, inputs: Inputs) -> list[ImageViews]:
+        given = inputs.data("image_parameters") if inputs.has("image_parameters") else None
+        mode = parse_mode(given, self._vision.modes, self._vision.default_mode)
+        if objection := self._vision.check(mode):
+            raise InvalidRequest("image_parameters", objection)
+        encoded = inputs.array("image").tolist() if inputs.has("image") else []
+        if len(encoded) > self._config.max_images:
+            raise InvalidRequest("image", f"{len(encoded)} images are more than {self._config.max_images}; send fewer")
+        return [cut_views(decode_image(data, self._config.max_image_pixels), mode) for data in encoded]
 
 
 class TritonReply:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +11,7 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
+    AutoModelForImageTextToText,
     DeepseekV2Config,
     GenerationConfig,
     LlamaConfig,
@@ -17,6 +20,8 @@ from transformers import (
     Qwen2Config,
     Qwen3Config,
 )
+
+from engine.models.deepseek_ocr_config import translate
 
 torch.set_num_threads(1)  # two threads on two busy cores take ten times as long
 
@@ -61,14 +66,14 @@ def configs() -> dict[str, PretrainedConfig]:
     }
 
 
-def train_tokenizer() -> PreTrainedTokenizerFast:
+def train_tokenizer(special_tokens: Sequence[str] = ()) -> PreTrainedTokenizerFast:
     """A byte-level BPE tokenizer with DeepSeek's special tokens, trained on this file."""
     tokenizer = Tokenizer(models.BPE())
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
         vocab_size=VOCAB_SIZE,
-        special_tokens=[BOS, EOS],
+        special_tokens=[BOS, EOS, *special_tokens],
         initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
         show_progress=False,
     )
@@ -94,4 +99,71 @@ def save_checkpoint(architecture: str, folder: Path, **save_options: object) -> 
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1)
     model.save_pretrained(folder, **save_options)
     train_tokenizer().save_pretrained(folder)
+    return folder
+
+
+OCR_TOKENS = ("<image>", "<|ref|>", "<|/ref|>", "<|det|>", "<|/det|>", "<|grounding|>", "<td>", "</td>")
+OCR_ARCHITECTURES = ("deepseek_ocr", "deepseek_ocr2")
+_SAM = {
+    "width": 32,
+    "layers": 2,
+    "heads": 2,
+    "global_attn_indexes": [1],
+    "downsample_channels": [24, 48],
+    "out_chans": 16,
+}
+_ENCODERS = {
+    "deepseek_ocr": {"clip-l-14-224": {"width": 48, "layers": 2, "heads": 4, "image_size": 224, "patch_size": 14}},
+    "deepseek_ocr2": {"qwen2-0-5b": {"dim": 48, "layers": 2, "heads": 4, "kv_heads": 2, "intermediate_size": 96}},
+}
+
+
+def ocr_config_json(architecture: str) -> dict[str, Any]:
+    """A config.json of the shape of DeepSeek's own OCR checkpoints, remote code and all, with small numbers."""
+    language = {
+        **{name: _SMALL[name] for name in ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")},
+        **{"architectures": ["DeepseekV2ForCausalLM"], "bos_token_id": 0, "eos_token_id": 1},
+        **{"num_hidden_layers": 3, "num_key_value_heads": 4, "first_k_dense_replace": 1, "moe_intermediate_size": 32},
+        **{"n_group": 1, "topk_group": 1, "topk_method": "greedy", "n_routed_experts": 4, "n_shared_experts": 1},
+        **{"num_experts_per_tok": 2, "max_position_embeddings": 2048, "use_mla": False, "q_lora_rank": None},
+        **{"kv_lora_rank": None, "qk_nope_head_dim": 0, "qk_rope_head_dim": 0, "v_head_dim": 0, "lm_head": True},
+        "torch_dtype": "float32",
+    }
+    number = {"deepseek_ocr": "", "deepseek_ocr2": "2"}[architecture]
+    return {
+        "architectures": [f"DeepseekOCR{number}ForCausalLM"],
+        "auto_map": {"AutoConfig": "modeling_deepseekocr.DeepseekOCRConfig"},
+        "candidate_resolutions": [[1024, 1024]],
+        "global_view_pos": "head",
+        "language_config": language,
+        "model_type": "deepseek_vl_v2",
+        "projector_config": {"input_dim": 96, "model_type": "mlp_projector", "n_embed": 64, "projector_type": "linear"},
+        "tile_tag": "2D",
+        "torch_dtype": "float32",
+        "vision_config": {
+            "image_size": 1024,
+            "mlp_ratio": 3.7362,
+            "model_name": "deeplip_b_l",
+            "model_type": "vision",
+            "width": {"sam_vit_b": _SAM, **_ENCODERS[architecture]},
+        },
+    }
+
+
+def save_ocr_checkpoint(architecture: str, folder: Path) -> Path:
+    """Write a random float32 OCR checkpoint in DeepSeek's own format: config.json, weight names, tokenizer."""
+    tokenizer = train_tokenizer(OCR_TOKENS)
+    config_json = ocr_config_json(architecture)
+    config = translate(config_json, tokenizer.get_vocab()["<image>"])
+    config.text_config.initializer_range = 0.2
+    config.vision_config.sam_config.initializer_range = 0.05
+    torch.manual_seed(0)
+    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    for parameter in (model.model.view_separator, getattr(model.model, "image_newline", None)):
+        if parameter is not None:
+            torch.nn.init.normal_(parameter)
+    model.save_pretrained(folder)  # transformers writes the names that the checkpoints have
+    tokenizer.save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(config_json, indent=2))
+    (folder / "generation_config.json").unlink(missing_ok=True)
     return folder

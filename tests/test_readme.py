@@ -18,8 +18,11 @@ README = Path("README.md").read_text()
 
 
 def row(name: str, default: object, field: FieldInfo) -> str:
-    shown = "" if default is None else f"`{default if isinstance(default, str) else json.dumps(default)}`"
-    return f"| `{name}` | {shown} | {field.description} |"
+    return f"| `{name}` | {cell(default)} | {field.description} |"
+
+
+def cell(value: object) -> str:
+    return "" if value is None else f"`{value if isinstance(value, str) else json.dumps(value)}`"
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
@@ -30,8 +33,9 @@ def test_every_adapter_setting_has_its_row(name: str) -> None:
 
 @pytest.mark.parametrize("name", EngineConfig.model_fields)
 def test_every_engine_setting_has_its_row(name: str) -> None:
-    settings = json.loads(Path("model_repository/coder/1/engine.json").read_text())
-    assert row(name, settings[name], EngineConfig.model_fields[name]) in README
+    values = [json.loads(Path(f"model_repository/{model}/1/engine.json").read_text()) for model in ("coder", "ocr")]
+    shown = " | ".join(cell(settings.get(name)) for settings in values)
+    assert f"| `{name}` | {shown} | {EngineConfig.model_fields[name].description} |" in README
 
 
 def test_no_row_is_left_over() -> None:

@@ -108,6 +108,7 @@ class Processes:
             "PYTHON": str(python),
             "TRITON_SERVER": str(wheel / "bin" / "tritonserver"),
             "SHM_PREFIX": self._settings.shm_prefix,
+            "ADAPTER_JOBS_DIR": os.environ.get("ADAPTER_JOBS_DIR") or f"{self._settings.run_dir}/jobs",
             "ADAPTER_TRITON_URL": f"{self._settings.triton_address}:{self._settings.values['TRITON_GRPC_PORT']}",
             "TRITON_URL": self._settings.triton_url,
             # Triton's Python stub takes the environment of the first python3 on the path,

@@ -88,14 +88,16 @@ def wait_until_ready(settings: Settings, processes: Processes) -> None:
                 log = settings.run_dir / f"{process.name}.log"
                 raise Failed(f"{process.name} does not start:\n{log.read_text()[-1500:]}\n(the whole log: {log})")
         try:
-            for model in call(f"{settings.triton_url}/v2/repository/index", {}, timeout_s=5):
+            models = call(f"{settings.triton_url}/v2/repository/index", {}, timeout_s=5)
+            for model in models:
                 if model.get("state") == "UNAVAILABLE" and model.get("reason") not in (None, "unloaded"):
                     cause = (
                         model["reason"].split("\n")[0].removeprefix("Internal: ").removeprefix("TritonModelException: ")
                     )
                     log = settings.run_dir / "triton.log"
                     raise Failed(f"model {model['name']} was not loaded: {cause}\n(the whole log: {log})")
-            if call(f"{settings.adapter_url}/health/ready", timeout_s=5).get("status") == "ready":
+            are_loaded = all(model.get("state") == "READY" for model in models)
+            if are_loaded and call(f"{settings.adapter_url}/health/ready", timeout_s=5).get("status") == "ready":
                 return
         except (OSError, ValueError):
             pass

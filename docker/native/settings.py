@@ -17,10 +17,12 @@ DEFAULTS = {
     "TRITON_HOST": "127.0.0.1",
     "MODEL_REPOSITORY": str(PROJECT / "model_repository"),
     "CODER_CHECKPOINT": "",
+    "OCR_CHECKPOINT": "",
     "RUN_DIR": str(PROJECT / ".run"),
     "UP_TIMEOUT_S": "1800",
 }
 PORTS = [name for name in DEFAULTS if name.endswith("_PORT")]
+CHECKPOINTS = [name for name in DEFAULTS if name.endswith("_CHECKPOINT")]
 MAX_SOCKET_PATH = 100
 """Bytes; the system's limit on the path of a Unix socket is 107."""
 
@@ -57,8 +59,9 @@ class Settings:
         values["MODEL_REPOSITORY"] = str(Path(values["MODEL_REPOSITORY"]).resolve())
         if not Path(values["MODEL_REPOSITORY"]).is_dir():
             raise Failed(f"MODEL_REPOSITORY is {values['MODEL_REPOSITORY']}, which is no folder")
-        if Path(values["CODER_CHECKPOINT"] or "/").is_dir() and values["CODER_CHECKPOINT"]:
-            values["CODER_CHECKPOINT"] = str(Path(values["CODER_CHECKPOINT"]).resolve())
+        for name in CHECKPOINTS:
+            if values[name] and Path(values[name]).is_dir():
+                values[name] = str(Path(values[name]).resolve())
         return settings
 
     @property

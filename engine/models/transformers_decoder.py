@@ -34,11 +34,12 @@ class TransformersDecoder:
 
     def __init__(self, model: Any) -> None:
         AttentionInterface.register(_INTERFACE, _attend)
-        model.set_attn_implementation(_INTERFACE)
-        pack_linears(model)
-        self.cache_shape = _cache_shape(model.config)
-        self._embed = model.get_input_embeddings()
         self._layers = model.get_decoder()
+        # The decoder alone: what else the model has, such as a vision tower, attends in its own way.
+        self._layers.set_attn_implementation(_INTERFACE)
+        pack_linears(model)
+        self.cache_shape = _cache_shape(model.config.get_text_config())
+        self._embed = model.get_input_embeddings()
         self._head = model.get_output_embeddings()
 
     def embed(self, token_ids: Tensor) -> Tensor:

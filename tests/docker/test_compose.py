@@ -14,7 +14,7 @@ import yaml
 
 from adapter.settings import PREFIX, Settings
 
-OVERRIDES = ["compose.gpu.yaml", "compose.checkpoint.yaml"]
+OVERRIDES = ["compose.gpu.yaml", "compose.coder-checkpoint.yaml", "compose.ocr-checkpoint.yaml"]
 FIXED_SETTINGS = {
     "ADAPTER_HOST=0.0.0.0",
     "ADAPTER_PORT=8000",
@@ -78,7 +78,7 @@ def test_docker_compose_reads_them(root: Path, overrides: list[str]) -> None:
 
     config = subprocess.run(
         [docker, "compose", *files, "config", "--quiet"],
-        env={**os.environ, "CODER_CHECKPOINT": "/models/coder"},
+        env={**os.environ, "CODER_CHECKPOINT": "/models/coder", "OCR_CHECKPOINT": "/models/ocr"},
         capture_output=True,
         text=True,
     )

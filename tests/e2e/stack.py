@@ -22,7 +22,7 @@ class Stack:
         self.run_dir = run_dir
         self.ports = dict(zip(PORTS, free_ports(len(PORTS)), strict=True))
         self.environment = {
-            **{name: value for name, value in os.environ.items() if name != "CODER_CHECKPOINT"},
+            **{name: value for name, value in os.environ.items() if not name.endswith("_CHECKPOINT")},
             **{name: str(port) for name, port in self.ports.items()},
             "MODE": "native",
             "RUN_DIR": str(run_dir),

@@ -6,14 +6,15 @@ import threading
 
 from engine.errors import EngineError
 from engine.loop import Engine
-from engine.request import Output, Request
+from engine.request import Output, Prompt, Request
 from engine.sampling_params import SamplingParams
 
 
 class Recorder:
     """One request: what each choice said, and how it ended."""
 
-    def __init__(self, prompt: list[int], **params: object) -> None:
+    def __init__(self, prompt: list[int] | Prompt, **params: object) -> None:
+        prompt = prompt if isinstance(prompt, Prompt) else Prompt(prompt)
         self.request = Request(prompt, SamplingParams(**params), self)
         self.outputs: list[Output] = []
         self.errors: list[EngineError] = []
@@ -47,7 +48,7 @@ class Recorder:
         return self
 
 
-def run(engine: Engine, prompt: list[int], **params: object) -> Recorder:
+def run(engine: Engine, prompt: list[int] | Prompt, **params: object) -> Recorder:
     """Serve one request to its end."""
     recorder = Recorder(prompt, **params)
     engine.check(recorder.request)

@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.cache import BLOCK_SIZE
-from engine.checkpoint import SUPPORTED, load_checkpoint
+from engine.checkpoint import SUPPORTED, VISION, load_checkpoint
 from engine.config import EngineConfig
 from engine.errors import LoadError
 from engine.loop import Engine
@@ -37,7 +37,7 @@ def edit(file: Path, **changes: object) -> None:
 
 
 def test_every_supported_architecture_has_a_small_checkpoint_here() -> None:
-    assert set(configs()) == SUPPORTED
+    assert set(configs()) | VISION.keys() == SUPPORTED
 
 
 def test_which_path_computes_what(checkpoints: dict[str, Path]) -> None:
@@ -114,7 +114,7 @@ def lose_a_tensor(folder: Path) -> None:
         (remove("model.safetensors"), "has no weights"),
         (lose_a_shard, "lacks model-00002-of-00002.safetensors"),
         (lose_a_tensor, "lack 1 tensors, model.layers.1.mlp.up_proj.weight first"),
-        (lambda folder: edit(folder / "config.json", model_type="gpt2"), "of architecture gpt2; the coder loads"),
+        (lambda folder: edit(folder / "config.json", model_type="gpt2"), "of architecture gpt2; this engine loads"),
         (lambda folder: edit(folder / "config.json", model_type="nonsense"), "config.json of .* can't be read"),
         (lambda folder: (folder / "config.json").write_text("{"), "config.json of .* can't be read"),
         (

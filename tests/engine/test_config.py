@@ -15,12 +15,16 @@ def write(folder: Path, **settings: object) -> Path:
     return path
 
 
-def test_the_models_own_settings_are_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("CODER_CHECKPOINT", raising=False)
-    path = Path("model_repository/coder/1/engine.json")
-    config = read_config(path, "coder")
-    assert Path(config.checkpoint) == Path("demo/coder").resolve()
-    assert set(json.loads(path.read_text())) == set(type(config).model_fields)
+IMAGE_SETTINGS = {"max_step_views", "max_image_pixels", "max_images"}
+
+
+@pytest.mark.parametrize(("model", "left_out"), [("coder", IMAGE_SETTINGS), ("ocr", set())])
+def test_the_models_own_settings_are_read(model: str, left_out: set[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(f"{model.upper()}_CHECKPOINT", raising=False)
+    path = Path(f"model_repository/{model}/1/engine.json")
+    config = read_config(path, model)
+    assert Path(config.checkpoint) == Path(f"demo/{model}").resolve()
+    assert set(json.loads(path.read_text())) == set(type(config).model_fields) - left_out
 
 
 def test_the_environment_overrides_the_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

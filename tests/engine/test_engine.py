@@ -41,7 +41,7 @@ def test_mixed_requests_with_cancels_equal_generate(
     engine.cancel(cases[5].request)
     for i, case in enumerate(cases):
         case.wait()
-        expected = generate(model, TOKENIZER, case.request.prompt, case.request.params.max_tokens or 0)
+        expected = generate(model, TOKENIZER, case.request.prompt.tokens, case.request.params.max_tokens or 0)
         if i % 8 == 3 or i == 5:
             assert case.finish_reasons[0] in ("cancelled", "length", "stop")
             assert expected.startswith(case.text().rstrip("\ufffd"))

@@ -24,6 +24,11 @@ GOOD = {
     "repetition_penalty": 1.2,
     "logit_bias": {"7": -100},
     "logprobs": 5,
+    "skip_special_tokens": False,
+    "no_repeat_ngram_size": 30,
+    "no_repeat_ngram_window": 90,
+    "no_repeat_ngram_whitelist": ["<td>", 7],
+    "max_repetition_tokens": 512,
 }
 
 
@@ -50,6 +55,11 @@ BAD = {
     "repetition_penalty": [0, -1, 11],
     "logit_bias": [{"a": 1}, {"1": 101}, {"-1": 0}, [1], {"1": "x"}],
     "logprobs": [-1, 21, True],
+    "skip_special_tokens": [1, "yes"],
+    "no_repeat_ngram_size": [-1, 1025, 2.5, True],
+    "no_repeat_ngram_window": [0, -1, "all"],
+    "no_repeat_ngram_whitelist": ["<td>", [-1], [""], [1.5], [7] * 65, ["x" * 65]],
+    "max_repetition_tokens": [-1, 65537, 1.5],
 }
 
 

@@ -3,7 +3,7 @@ from __future__ import annotations
 import threading
 
 from engine.errors import EngineError, StepFailed
-from engine.request import Output, Request
+from engine.request import Output, Prompt, Request
 from engine.response import ChoicePiece, merge
 from engine.sampling_params import SamplingParams
 from engine.sender import Sender, Stream
@@ -55,7 +55,7 @@ def start(engine: FakeEngine) -> Sender:
 
 
 def open_stream(sender: Sender, reply: FakeReply, *, n: int = 1, is_streaming: bool = True) -> Stream:
-    stream = Stream([1], SamplingParams(n=n), is_streaming, reply)
+    stream = Stream(Prompt([1]), SamplingParams(n=n), is_streaming, reply)
     sender.add(stream)
     return stream
 

@@ -1,0 +1,58 @@
+"""Prompts with images: DeepSeek-OCR's are raw texts in which a mark stands for each image."""
+
+from __future__ import annotations
+
+from engine.checkpoint import Checkpoint
+from engine.errors import InvalidRequest
+from engine.images import ImageViews
+from engine.prompt import Message, PromptEncoder, parse_chat
+from engine.request import Prompt, PromptImage
+
+IMAGE_MARK = "<image>"
+
+
+class ImagePromptEncoder(PromptEncoder):
+    """Gives every image of a prompt the tokens it needs, for a checkpoint that reads images."""
+
+    def __init__(self, checkpoint: Checkpoint, max_context: int) -> None:
+        super().__init__(checkpoint.tokenizer, checkpoint.vocab_size, max_context)
+        assert checkpoint.vision is not None and checkpoint.image_token_id is not None
+        self._vision = checkpoint.vision
+        self._image_token_id = checkpoint.image_token_id
+        self._start = [] if checkpoint.bos_token_id is None else [checkpoint.bos_token_id]
+
+    def encode_raw(self, field: str, text: str, images: list[ImageViews]) -> Prompt:
+        """Tokenize a raw prompt, after the token that begins every text.
+
+        Raises:
+            InvalidRequest: `<image>`s and images differ in number, or it is longer than the context.
+        """
+        self._check_length(field, len(text))
+        pieces = text.split(IMAGE_MARK)
+        if len(pieces) != len(images) + 1:
+            raise InvalidRequest(field, f"it has {len(pieces) - 1} {IMAGE_MARK} for {len(images)} images")
+        tokens = self._start + self._encode(pieces[0])
+        placed = []
+        for views, piece in zip(images, pieces[1:], strict=True):
+            num_tokens = self._vision.num_tokens(views)
+            placed.append(PromptImage(views, len(tokens), num_tokens))
+            tokens += [self._image_token_id] * num_tokens + self._encode(piece)
+        return Prompt(self._check(field, tokens), tuple(placed))
+
+    def encode_messages(self, chat_json: bytes, images: list[ImageViews]) -> Prompt:
+        """Join the messages of a chat to a raw prompt: these models know no roles.
+
+        Raises:
+            InvalidRequest: the JSON is not a chat, or see `encode_raw`.
+        """
+        return self.encode_raw("messages", "\n".join(map(_text, parse_chat(chat_json))), images)
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+
+def _text(message: Message) -> str:
+    """A message with each image on a line of its own, as DeepSeek-OCR was trained."""
+    if isinstance(message.content, str):
+        return message.content
+    return "".join(f"{IMAGE_MARK}\n" if part.type == "image" else part.text for part in message.content)

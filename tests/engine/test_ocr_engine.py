@@ -1,0 +1,173 @@
+"""DeepSeek-OCR in the engine, held against transformers' `generate` on the same pixels, in float32."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+from transformers import AutoModelForImageTextToText, DeepseekOcr2ImageProcessorPil, UnlimitedOcrProcessor
+from transformers.models.deepseek_ocr2.processing_deepseek_ocr2 import DeepseekOcr2Processor
+
+from engine.checkpoint import Checkpoint, load_checkpoint
+from engine.config import EngineConfig
+from engine.image_prompt import ImagePromptEncoder
+from engine.images import ImageMode, ImageViews, cut_views
+from engine.loop import Engine
+from engine.models.deepseek_ocr_config import translate
+from engine.request import Prompt
+from tests.checkpoints import OCR_ARCHITECTURES, save_ocr_checkpoint
+from tests.engine.recorder import Recorder, run
+
+PROMPT = "<image>\n<|grounding|>Convert the document to markdown."
+NUM_TOKENS = 24
+# Sizes whose paddings are even, or a multiple of four and one: Pillow, which DeepSeek uses, and transformers' own
+# code put an odd one on different sides.
+SIZES = [(900, 1200), (1280, 500), (300, 200), (640, 640), (700, 700)]
+CASES = [
+    ("deepseek_ocr", "tiny", [(900, 1200), (300, 200)]),
+    ("deepseek_ocr", "small", [(900, 1200)]),
+    ("deepseek_ocr", "base", [(900, 1200), (300, 200)]),
+    ("deepseek_ocr", "large", [(1280, 500)]),
+    ("deepseek_ocr", "gundam", SIZES),
+    ("deepseek_ocr2", "small", [(900, 1200)]),
+    ("deepseek_ocr2", "base", [(300, 200)]),
+    ("deepseek_ocr2", "gundam", [(900, 1200), (640, 640), (1280, 500)]),
+]
+IDS = [f"{architecture}-{mode}" for architecture, mode, _ in CASES]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("ocr")
+    return {name: save_ocr_checkpoint(name, folder / name) for name in OCR_ARCHITECTURES}
+
+
+@pytest.fixture(scope="module")
+def engines(folders: dict[str, Path]) -> Iterator[dict[str, tuple[Engine, Checkpoint]]]:
+    started = {}
+    for name, folder in folders.items():
+        config = EngineConfig(
+            checkpoint=str(folder), dtype="float32", device="cpu", cache_gib=0.2, num_threads=1, max_step_tokens=200
+        )
+        checkpoint = load_checkpoint(config)
+        started[name] = Engine(checkpoint, config), checkpoint
+        started[name][0].start()
+    yield started
+    for engine, _ in started.values():
+        engine.stop()
+        assert engine.num_free_cache_blocks == engine.num_cache_blocks
+
+
+def page(size: tuple[int, int], seed: int = 0) -> Image.Image:
+    """Coarse noise: no two pages alike, and nothing that resizing wipes out."""
+    numbers = np.random.default_rng([*size, seed])
+    blocks = numbers.integers(0, 256, (size[1] // 20, size[0] // 20, 3), np.uint8)
+    return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
+
+
+def prompt_of(checkpoint: Checkpoint, mode: str, *pages: Image.Image, text: str = PROMPT) -> Prompt:
+    assert checkpoint.vision is not None
+    encoder = ImagePromptEncoder(checkpoint, checkpoint.max_context)
+    views = [cut_views(image, checkpoint.vision.modes[mode]) for image in pages]
+    return encoder.encode_raw("text_input", text, views)
+
+
+class Reference:
+    """transformers: its image processor where it runs without torchvision, its processor's layout, its `generate`."""
+
+    def __init__(self, architecture: str, folder: Path, checkpoint: Checkpoint) -> None:
+        self._is_v2 = architecture == "deepseek_ocr2"
+        self._tokenizer, self._image_token_id = checkpoint.tokenizer, checkpoint.image_token_id
+        self._suppressed = sorted(checkpoint.suppressed_token_ids)
+        config = translate(json.loads((folder / "config.json").read_text()), checkpoint.image_token_id or 0)
+        self.model = AutoModelForImageTextToText.from_pretrained(folder, config=config, dtype=torch.float32)
+
+    def inputs(self, image: Image.Image, mode: ImageMode) -> dict[str, Any]:
+        if not mode.crop and mode.base_size <= 640:
+            values = np.asarray(image.resize((mode.base_size, mode.base_size), Image.Resampling.BICUBIC), np.float32)
+            pixels = {"pixel_values": torch.from_numpy(values / 255 * 2 - 1).permute(2, 0, 1)[None]}
+            num_tiles, columns, rows = 0, 1, 1
+        else:
+            processor = DeepseekOcr2ImageProcessorPil(
+                size={"height": mode.base_size, "width": mode.base_size}, crop_to_patches=mode.crop,
+                tile_size=mode.tile_size, min_patches=2, max_patches=6,
+            )  # fmt: skip
+            pixels = dict(processor(image, return_tensors="pt"))
+            num_tiles = int(pixels.pop("num_local_patches")[0])
+            columns, rows = grid_of(num_tiles, image)
+        self.layout = {"num_local_patches": [num_tiles], "patches_grid": [[columns, rows]]}
+        sizes = {"size": {"height": mode.base_size, "width": mode.base_size}, "tile_size": mode.tile_size}
+        processor_class = DeepseekOcr2Processor if self._is_v2 else UnlimitedOcrProcessor
+        settings = SimpleNamespace(image_token="<image>", patch_size=16, downsample_ratio=4)
+        marks = processor_class.replace_image_token(settings, self.layout, 0, **sizes)
+        text = PROMPT.replace("<image>", marks)
+        ids = [0, *self._tokenizer.encode(text, add_special_tokens=False)]
+        layout = {"num_local_patches": [num_tiles]} if self._is_v2 else self.layout
+        return {"input_ids": torch.tensor([ids]), **pixels, **layout}
+
+    def generate(self, inputs: dict[str, Any]) -> str:
+        mask = torch.ones_like(inputs["input_ids"])
+        options = {"suppress_tokens": self._suppressed, "eos_token_id": 1, "pad_token_id": 2, "do_sample": False}
+        output = self.model.generate(**inputs, attention_mask=mask, max_new_tokens=NUM_TOKENS, **options)
+        tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
+        return str(self._tokenizer.decode([t for t in tokens if t != 1], skip_special_tokens=False))
+
+
+def grid_of(num_tiles: int, image: Image.Image) -> tuple[int, int]:
+    """The columns and rows of so many tiles that are nearest the image's proportions."""
+    grids = [(c, num_tiles // c) for c in range(1, num_tiles + 1) if num_tiles % c == 0] or [(1, 1)]
+    return min(grids, key=lambda grid: abs(grid[0] / grid[1] - image.width / image.height))
+
+
+@pytest.fixture(scope="module")
+def references(folders: dict[str, Path], engines: dict[str, tuple[Engine, Checkpoint]]) -> dict[str, Reference]:
+    return {name: Reference(name, folders[name], engines[name][1]) for name in folders}
+
+
+GREEDY = {"temperature": 0, "max_tokens": NUM_TOKENS, "skip_special_tokens": False}
+
+
+@pytest.mark.parametrize(("architecture", "mode", "sizes"), CASES, ids=IDS)
+def test_pixels_layout_and_tokens_are_those_of_transformers(
+    architecture: str,
+    mode: str,
+    sizes: list[tuple[int, int]],
+    engines: dict[str, tuple[Engine, Checkpoint]],
+    references: dict[str, Reference],
+) -> None:
+    engine, checkpoint = engines[architecture]
+    reference = references[architecture]
+    assert checkpoint.vision is not None
+    image_mode = checkpoint.vision.modes[mode]
+    together, expected = [], []
+    for size in sizes:
+        image = page(size)
+        inputs = reference.inputs(image, image_mode)
+        prompt = prompt_of(checkpoint, mode, image)
+        assert prompt.tokens == inputs["input_ids"][0].tolist()
+        check_pixels(prompt.images[0].views, inputs)
+        expected.append(reference.generate(inputs))
+        assert run(engine, prompt, **GREEDY).text() == expected[-1]
+        together.append(Recorder(prompt_of(checkpoint, mode, image), **GREEDY))
+    for recorder in together:
+        engine.submit(recorder.request)
+    assert [recorder.wait().text() for recorder in together] == expected
+    assert len(set(expected)) == len(sizes), "the pictures make no difference"
+
+
+def check_pixels(views: ImageViews, inputs: dict[str, Any]) -> None:
+    def scaled(pixels: Any) -> Any:
+        return pixels.astype(np.float32).transpose(0, 3, 1, 2) / 127.5 - 1
+
+    np.testing.assert_allclose(scaled(views.view[None]), inputs["pixel_values"].numpy(), atol=1e-6)
+    if len(views.tiles):
+        np.testing.assert_allclose(scaled(views.tiles), inputs["pixel_values_local"].numpy(), atol=1e-6)
+    else:
+        assert "pixel_values_local" not in inputs
