@@ -1,84 +1,29 @@
-"""`python -m adapter`: serve with the settings of the environment and the YAML file."""
+"""`python -m adapter` serves; `python -m adapter ocr FILE…` has a running server read documents."""
 
-import logging.config
-import os
-import socket
 import sys
-from typing import Any
 
-import uvicorn
-from uvicorn.supervisors import Multiprocess
-
-from adapter.settings import Settings, SettingsError, load_settings
-from adapter.triton_client import channel_target
+USAGE = """\
+usage: python -m adapter             serve
+       python -m adapter ocr FILE…   read images and PDFs; --help says more
+"""
 
 
 def main() -> None:
-    try:
-        settings = load_settings()
-        channel_target(settings.triton_url)
-    except SettingsError as error:
-        sys.exit(f"adapter: {error}")
-    except OSError as error:
-        sys.exit(f"adapter: setting triton_url: cannot look up {settings.triton_url}: {_reason(error)}")
-    config = uvicorn.Config(
-        "adapter.app:create_app",
-        factory=True,
-        host=settings.host,
-        port=settings.port,
-        workers=settings.workers,
-        loop="uvloop",
-        http="httptools",
-        ws="none",
-        lifespan="on",
-        access_log=False,
-        server_header=False,
-        log_config=log_config(settings),
-        timeout_graceful_shutdown=settings.shutdown_timeout_s,
-    )
-    logging.config.dictConfig(log_config(settings))
-    listener = _listen(settings)
-    host, port = listener.getsockname()[:2]
-    logging.getLogger("adapter").info(
-        "listening on http://%s:%d, Triton at %s", f"[{host}]" if ":" in host else host, port, settings.triton_url
-    )
-    if settings.workers > 1:
-        Multiprocess(config, sockets=[listener]).run()
-    else:
-        uvicorn.Server(config).run(sockets=[listener])
+    # Imported where they are needed: neither of the two loads the other's libraries.
+    match sys.argv[1:]:
+        case []:
+            from adapter.serve import main as serve
 
+            serve()
+        case ["ocr", *arguments]:
+            from adapter.cli.command import main as read_documents
 
-def log_config(settings: Settings) -> dict[str, Any]:
-    """One handler on standard error; the adapter's own messages and, from warnings up, everybody else's."""
-    level = settings.log_level.upper()
-    return {
-        "version": 1,
-        "disable_existing_loggers": False,
-        "formatters": {"line": {"format": "%(asctime)s %(levelname)s %(name)s %(message)s"}},
-        "handlers": {"stderr": {"class": "logging.StreamHandler", "formatter": "line"}},
-        "root": {"handlers": ["stderr"], "level": "WARNING"},
-        "loggers": {
-            "adapter": {"level": level},
-            "adapter.requests": {"level": level if settings.access_log else "WARNING"},
-            "uvicorn": {"level": "WARNING"},
-        },
-    }
-
-
-def _listen(settings: Settings) -> socket.socket:
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    try:
-        listener = socket.create_server((settings.host, settings.port), family=family, backlog=2048)
-    except OSError as error:
-        sys.exit(f"adapter: cannot listen on {settings.host} port {settings.port}: {_reason(error)}")
-    listener.set_inheritable(True)
-    return listener
-
-
-def _reason(error: OSError) -> str:
-    if isinstance(error, socket.gaierror) or error.errno is None:
-        return str(error.strerror or error)
-    return os.strerror(error.errno)
+            sys.exit(read_documents(arguments))
+        case ["-h" | "--help"]:
+            sys.stdout.write(USAGE)
+        case _:
+            sys.stderr.write(USAGE)
+            sys.exit(2)
 
 
 if __name__ == "__main__":

@@ -11,12 +11,21 @@ from adapter.chat.router import chat_router
 from adapter.chat.service import ChatService
 from adapter.completions.router import completions_router
 from adapter.completions.service import CompletionService
+from adapter.documents.reader import DocumentReader
+from adapter.documents.remote import ImageFetcher
 from adapter.error_handlers import install_handlers
 from adapter.health.router import health_router
 from adapter.health.service import HealthService
+from adapter.jobs.router import jobs_router
+from adapter.jobs.service import JobService
 from adapter.limits import BodyLimit
+from adapter.mistral_ocr.router import mistral_ocr_router
+from adapter.mistral_ocr.service import MistralOcrService
 from adapter.models.router import models_router
 from adapter.models.service import ModelCatalog
+from adapter.ocr.reader import PageReader
+from adapter.ocr.router import ocr_router
+from adapter.ocr.service import OcrService
 from adapter.request_log import RequestLog, RunningRequests
 from adapter.settings import Settings, load_settings
 from adapter.triton_client import TritonClient
@@ -28,28 +37,40 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     triton = TritonClient(settings)
     catalog = ModelCatalog(triton, settings)
     health = HealthService(triton, catalog)
+    documents = DocumentReader(settings)
+    fetcher = ImageFetcher(settings)
+    reader = PageReader(triton, settings)
+    jobs = JobService(triton, catalog, reader, documents, settings)
     running = RunningRequests()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await triton.start()
+        await jobs.start()
         yield
         await running.wait(timeout_s=1)
+        await jobs.stop()
+        await documents.stop()
         await health.stop()
         await triton.stop()
 
     # FastAPI, but /docs and /redoc load their scripts from here and not from the internet.
     app = FastAPIOffline(
         title="DeepSeek on Triton",
-        description="The OpenAI API for DeepSeek's models on Triton Inference Server.",
+        description="The OpenAI API for DeepSeek's models on Triton Inference Server, and OCR.",
         lifespan=lifespan,
     )
-    app.include_router(chat_router(ChatService(triton, catalog, settings)))
+    app.include_router(chat_router(ChatService(triton, catalog, settings, documents, fetcher)))
     app.include_router(completions_router(CompletionService(triton, catalog, settings)))
+    app.include_router(ocr_router(OcrService(reader, documents, catalog, settings)))
+    app.include_router(jobs_router(jobs))
+    app.include_router(mistral_ocr_router(MistralOcrService(catalog, settings, documents, fetcher, reader)))
     app.include_router(models_router(catalog))
     app.include_router(health_router(health))
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     install_handlers(app)
-    app.add_middleware(BodyLimit, max_bytes=settings.max_body_bytes)
+    app.add_middleware(
+        BodyLimit, max_bytes=settings.max_body_bytes, max_document_bytes=settings.max_document_body_bytes
+    )
     app.add_middleware(RequestLog, running=running)
     return app

@@ -20,7 +20,7 @@ from adapter.errors import (
 _REFUSAL = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*): (.+)", re.DOTALL)
 
 # The tensors that carry a request's field under another name.
-_FIELDS = {"text_input": "prompt", "input_ids": "prompt", "chat": "messages"}
+_FIELDS = {"text_input": "prompt", "input_ids": "prompt", "chat": "messages", "image_parameters": "mode"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +78,11 @@ def _cancelled(failure: Failure) -> ApiError:
     return Cancelled("The request was cancelled on the server's side.", cause=failure.cause)
 
 
+def _reads_no_images(failure: Failure) -> ApiError:
+    text = "model: this model does not read images; use one that does"
+    return InvalidRequest(text, param="model", cause=failure.cause)
+
+
 def _unknown(failure: Failure) -> ApiError:
     return InternalError(failure.cause)
 
@@ -86,6 +91,7 @@ Meaning = Callable[[Failure], ApiError]
 
 # Triton's texts say more than its status codes: a full queue and a dead server are both UNAVAILABLE.
 BY_TEXT: Mapping[re.Pattern[str], Meaning] = {
+    re.compile(r"unexpected inference input 'image(_parameters)?'"): _reads_no_images,
     re.compile(r"Exceeds maximum queue size"): _queue_full,
     re.compile(r"Request timeout expired"): _queued_too_long,
     re.compile(r"Request for unknown model"): _model_away,

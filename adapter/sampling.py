@@ -13,6 +13,8 @@ MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 MAX_TOKEN_IDS = 1024
 MAX_METADATA = 16
+MAX_NGRAM = 1024
+MAX_WHITELIST = 64
 
 StopString = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
@@ -42,6 +44,26 @@ Stop = Annotated[
 ]
 
 
+def _whitelisted_kind(value: object) -> str:
+    return "<text>" if isinstance(value, str) else "<id>"
+
+
+Whitelisted = Annotated[
+    Annotated[TokenId, Tag("<id>")] | Annotated[str, Field(min_length=1, max_length=64), Tag("<text>")],
+    Discriminator(_whitelisted_kind),
+]
+NgramSize = Annotated[int, Field(ge=0, le=MAX_NGRAM)]
+NgramWindow = Annotated[int, Field(ge=1, le=MAX_INT32)]
+
+
+class VllmXargs(RequestModel):
+    """What vLLM's own recipe for DeepSeek-OCR sends to its n-gram processor."""
+
+    ngram_size: NgramSize | None = None
+    window_size: NgramWindow | None = None
+    whitelist_token_ids: Annotated[list[TokenId], Field(max_length=MAX_WHITELIST, fail_fast=True)] | None = None
+
+
 class StreamOptions(RequestModel):
     include_usage: bool = Field(False, description="End the stream with a chunk that holds the usage.")
     include_obfuscation: Literal[False] | None = None
@@ -68,6 +90,17 @@ class SamplingFields(RequestModel):
     logit_bias: Annotated[dict[TokenKey, Bias] | None, _at_most(MAX_TOKEN_IDS)] = Field(
         None, description="Token id to a bias of -100 to 100."
     )
+    skip_special_tokens: bool | None = Field(None, description="False leaves tokens such as `<|ref|>` in the text.")
+    no_repeat_ngram_size: NgramSize | None = Field(
+        None, description="No run of this many tokens is generated twice; 0 turns it off."
+    )
+    no_repeat_ngram_window: NgramWindow | None = Field(
+        None, description="Among how many last tokens the rule looks; all of them if absent."
+    )
+    no_repeat_ngram_whitelist: Annotated[list[Whitelisted], Field(max_length=MAX_WHITELIST, fail_fast=True)] | None = (
+        Field(None, description="Tokens, as texts or ids, that the rule never forbids.")
+    )
+    vllm_xargs: VllmXargs | None = Field(None, description="The same rule in vLLM's names.")
 
     # What follows cannot change an answer of this server.
     user: str | None = None
@@ -93,7 +126,22 @@ FORWARDED = (
     "frequency_penalty",
     "repetition_penalty",
     "logit_bias",
+    "skip_special_tokens",
+    "no_repeat_ngram_size",
+    "no_repeat_ngram_window",
+    "no_repeat_ngram_whitelist",
 )
+_XARGS = {
+    "ngram_size": "no_repeat_ngram_size",
+    "window_size": "no_repeat_ngram_window",
+    "whitelist_token_ids": "no_repeat_ngram_whitelist",
+}
+# As DeepSeek's own script runs the model; without the rule it loops on tables and forms.
+_OCR_DEFAULTS: dict[str, Any] = {
+    "no_repeat_ngram_size": 30,
+    "no_repeat_ngram_window": 90,
+    "no_repeat_ngram_whitelist": ["<td>", "</td>"],
+}
 
 
 def check(fields: SamplingFields, settings: Settings) -> None:
@@ -105,18 +153,26 @@ def check(fields: SamplingFields, settings: Settings) -> None:
 
 
 def sampling_parameters(
-    fields: SamplingFields, *, max_tokens: int | None, logprobs: int | None, settings: Settings
+    fields: SamplingFields, *, max_tokens: int | None, logprobs: int | None, settings: Settings, ocr: bool = False
 ) -> bytes:
-    """JSON in vLLM's names. None leaves a parameter to the model; `max_tokens` is then what the context holds."""
+    """JSON in vLLM's names. None leaves a parameter to the model; `max_tokens` is then what the context holds.
+
+    `ocr`: what the request leaves open is as DeepSeek-OCR is run, greedily and with a rule against loops.
+    """
     if max_tokens is not None and (fields.min_tokens or 0) > max_tokens:
         raise InvalidRequest(f"min_tokens: exceeds max_tokens, which is {max_tokens}", param="min_tokens")
+    default_temperature = 0 if ocr else settings.default_temperature
     parameters: dict[str, Any] = {
-        "temperature": settings.default_temperature if fields.temperature is None else fields.temperature,
+        "temperature": default_temperature if fields.temperature is None else fields.temperature,
         "top_p": settings.default_top_p if fields.top_p is None else fields.top_p,
     }
-    for name in FORWARDED:
-        if (value := getattr(fields, name)) is not None:
-            parameters[name] = value
+    given = {name: value for name in FORWARDED if (value := getattr(fields, name)) is not None}
+    given |= _from_xargs(fields)
+    if ocr:
+        # A window shorter than what it looks for would find nothing.
+        window = max(_OCR_DEFAULTS["no_repeat_ngram_window"], given.get("no_repeat_ngram_size", 0))
+        parameters |= _OCR_DEFAULTS | {"no_repeat_ngram_window": window}
+    parameters |= given
     if fields.top_k is not None:
         parameters["top_k"] = fields.top_k or -1
     if fields.stop:
@@ -128,3 +184,15 @@ def sampling_parameters(
     if logprobs is not None:
         parameters["logprobs"] = logprobs
     return orjson.dumps(parameters)
+
+
+def _from_xargs(fields: SamplingFields) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for xarg, name in _XARGS.items():
+        value = None if fields.vllm_xargs is None else getattr(fields.vllm_xargs, xarg)
+        if value is not None:
+            if getattr(fields, name) not in (None, value):
+                param = f"vllm_xargs.{xarg}"
+                raise InvalidRequest(f"{param}: differs from {name}; give one of them", param=param)
+            given[name] = value
+    return given

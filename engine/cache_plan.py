@@ -39,11 +39,7 @@ def plan_cache(checkpoint: Checkpoint, config: EngineConfig) -> CachePlan:
     # Attention over bfloat16 takes 3 to 5 times as long on CPU.
     dtype = torch.float32 if checkpoint.device.type == "cpu" else checkpoint.dtype
     token_bytes = checkpoint.decoder.cache_shape.token_bytes(dtype)
-    size_bytes = (
-        available_bytes(checkpoint.device) * _SHARE
-        if config.cache_gib is None
-        else config.cache_gib * 2**30
-    )
+    size_bytes = available_bytes(checkpoint.device) * _SHARE if config.cache_gib is None else config.cache_gib * 2**30
     fitting = int(size_bytes / token_bytes) // BLOCK_SIZE * BLOCK_SIZE
     max_context = checkpoint.max_context
     if fitting < max_context:

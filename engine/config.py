@@ -41,8 +41,10 @@ class EngineConfig(BaseModel):
     max_repetition_tokens: int = Field(
         0, ge=0, description="Tokens after which an output that only repeats itself ends as `repetition`; 0: never."
     )
-    max_step_views: int = Field(
-        8, ge=1, description="Views of images (tiles included) encoded in one step; one image always may be."
+    max_step_views: int | None = Field(
+        None,
+        ge=1,
+        description="Views of images (tiles included) in one batch; null: 16 on a GPU, 1 on a CPU, where more cost more.",
     )
     max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image that is decoded.")
     max_images: int = Field(16, ge=1, description="Most images in one prompt.")

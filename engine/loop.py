@@ -52,7 +52,8 @@ class Engine:
         cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens, plan.dtype, checkpoint.device)
         self._scheduler = Scheduler(self._allocator, config.max_step_tokens)
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
-        self._image_encoding = ImageEncoding(checkpoint.vision, config.max_step_views)
+        on_gpu = checkpoint.device.type == "cuda"
+        self._image_encoding = ImageEncoding(checkpoint.vision, config.max_step_views or (16 if on_gpu else 1))
         self._sampler = Sampler(checkpoint.eos_token_ids, checkpoint.suppressed_token_ids)
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._room = threading.Condition()

@@ -1,9 +1,10 @@
 """The body of `POST /v1/chat/completions`, and its answer."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
-from pydantic import ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 from adapter.errors import InvalidRequest
 from adapter.request_body import RequestModel
@@ -12,11 +13,58 @@ from adapter.tensors import TokenLogprob
 from adapter.wire import UsageCounts
 
 MAX_MESSAGES = 4096
+MAX_IMAGES = 16
+
+
+def _known_part(value: object) -> object:
+    if value != "text":
+        raise ValueError('must be "text" or "image_url"; documents go to /ocr/file')
+    return value
 
 
 class TextPart(RequestModel):
-    type: Literal["text"]
+    type: Annotated[Literal["text"], BeforeValidator(_known_part)]
     text: str
+
+
+class ImageUrl(RequestModel):
+    url: str = Field(description="A data URL; an http(s) URL where the server allows it.")
+    detail: Literal["auto", "low", "high"] | None = Field(
+        None, description="`low` reads all images of the request in mode `small`, `high` in mode `gundam`."
+    )
+
+    @property
+    def mode(self) -> Literal["small", "gundam"] | None:
+        """DeepSeek-OCR's name of the detail; None leaves it to the model."""
+        match self.detail:
+            case "low":
+                return "small"
+            case "high":
+                return "gundam"
+            case _:
+                return None
+
+
+def _url_as_object(value: object) -> object:
+    return {"url": value} if isinstance(value, str) else value
+
+
+ImageUrlOrString = Annotated[ImageUrl, BeforeValidator(_url_as_object, json_schema_input_type=ImageUrl | str)]
+
+
+class ImagePart(RequestModel):
+    type: Literal["image_url"]
+    image_url: ImageUrlOrString
+
+
+def _part_kind(value: object) -> str:
+    return "<image>" if isinstance(value, dict) and value.get("type") == "image_url" else "<text>"
+
+
+Part = Annotated[
+    Annotated[TextPart, Tag("<text>")] | Annotated[ImagePart, Tag("<image>")],
+    Discriminator(_part_kind),
+]
 
 
 def _content_kind(value: object) -> str:
@@ -24,7 +72,7 @@ def _content_kind(value: object) -> str:
 
 
 Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[TextPart], Field(fail_fast=True), Tag("<parts>")],
+    Annotated[str, Tag("<text>")] | Annotated[list[Part], Field(fail_fast=True), Tag("<parts>")],
     Discriminator(_content_kind),
 ]
 Nothing = Annotated[list[Any], Field(max_length=0)]
@@ -32,7 +80,9 @@ Nothing = Annotated[list[Any], Field(max_length=0)]
 
 class Message(RequestModel):
     role: Literal["system", "developer", "user", "assistant"]
-    content: Content = Field(description="A string, or a list of text parts, which are joined.")
+    content: Content = Field(
+        description="A string, or a list of parts: texts, which are joined, and, from a user, images, read in order."
+    )
     name: str | None = Field(None, description="Chat templates have no names: at most one per role.")
 
     # Present, empty, in an assistant's message that a client sends back as it came.
@@ -48,8 +98,18 @@ class Message(RequestModel):
         return fields
 
     @property
+    def parts(self) -> Sequence[TextPart | ImagePart]:
+        return () if isinstance(self.content, str) else self.content
+
+    @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if isinstance(self.content, str):
+            return self.content
+        return "".join(part.text for part in self.content if isinstance(part, TextPart))
+
+    @property
+    def has_images(self) -> bool:
+        return any(isinstance(part, ImagePart) for part in self.parts)
 
 
 class TextFormat(RequestModel):
@@ -87,7 +147,36 @@ class ChatRequest(SamplingFields):
             if message.name is not None and speakers.setdefault(message.role, message.name) != message.name:
                 text = f"messages.{i}.name: the model cannot tell two names of the role {message.role!r} apart"
                 raise InvalidRequest(text, param=f"messages.{i}.name")
+        self._check_images()
         return self
+
+    @property
+    def images(self) -> dict[str, ImageUrl]:
+        """In the order that the model sees them, by the path of each's field."""
+        return {
+            f"messages.{i}.content.{j}.image_url": part.image_url
+            for i, message in enumerate(self.messages)
+            for j, part in enumerate(message.parts)
+            if isinstance(part, ImagePart)
+        }
+
+    @property
+    def image_mode(self) -> Literal["small", "gundam"] | None:
+        return next((image.mode for image in self.images.values() if image.mode), None)
+
+    def _check_images(self) -> None:
+        for i, message in enumerate(self.messages):
+            if message.role != "user" and message.has_images:
+                param = f"messages.{i}.content"
+                raise InvalidRequest(f"{param}: only a user's message may have images", param=param)
+        images = self.images
+        if len(images) > MAX_IMAGES:
+            raise InvalidRequest(f"messages: may have at most {MAX_IMAGES} images", param="messages")
+        mode = self.image_mode
+        for path, image in images.items():
+            if image.mode not in (None, mode):
+                text = f"{path}.detail: differs from another image's; the model reads all of a request's alike"
+                raise InvalidRequest(text, param=f"{path}.detail")
 
 
 @dataclass(frozen=True, slots=True)

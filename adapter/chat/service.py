@@ -1,54 +1,124 @@
 """Answers a chat: one generation, whole or in chunks."""
 
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Any
+
 import orjson
 from fastapi import Request, Response
 
 from adapter.chat.chunks import ChatChunks
-from adapter.chat.schemas import AssistantMessage, ChatChoice, ChatCompletion, ChatLogprobs, ChatRequest, Message
+from adapter.chat.images import ChatImages
+from adapter.chat.schemas import (
+    AssistantMessage,
+    ChatChoice,
+    ChatCompletion,
+    ChatLogprobs,
+    ChatRequest,
+    ImagePart,
+    Message,
+)
 from adapter.disconnect import cancel_on_disconnect
+from adapter.documents.reader import DocumentReader
+from adapter.documents.remote import ImageFetcher
+from adapter.errors import InvalidRequest
 from adapter.generation import Choice, collect, generate, stream
 from adapter.models.service import ModelCatalog
 from adapter.request_log import RequestRecord, record_of
 from adapter.sampling import check, sampling_parameters
 from adapter.settings import Settings
 from adapter.sse import EventStream
-from adapter.tensors import Chat, InferRequest
+from adapter.tensors import Chat, Generated, InferRequest
 from adapter.triton_client import TritonClient
 from adapter.wire import AnswerHead, UsageCounts
 
+# What a user's images are read with who says nothing.
+_FREE_OCR = {"type": "text", "text": "Free OCR."}
+
 
 class ChatService:
-    def __init__(self, triton: TritonClient, catalog: ModelCatalog, settings: Settings) -> None:
+    def __init__(
+        self,
+        triton: TritonClient,
+        catalog: ModelCatalog,
+        settings: Settings,
+        documents: DocumentReader,
+        fetcher: ImageFetcher,
+    ) -> None:
         self._triton = triton
         self._catalog = catalog
         self._settings = settings
+        self._images = ChatImages(documents, fetcher, settings.max_document_body_bytes)
 
     async def create(self, body: ChatRequest, request: Request) -> Response:
         check(body, self._settings)
-        model_id, triton_model = self._catalog.resolve(body.model)
+        default_id = self._settings.ocr_model if body.images else None
+        model_id, triton_model = self._catalog.resolve(default_id if body.model is None else body.model)
         record = record_of(request.scope)
-        generation = self._generation(body, triton_model, record)
+        responses = self._responses(body, self._generation(body, triton_model, record))
         head = AnswerHead.new("chatcmpl", model_id)
         if body.stream:
-            chunks = ChatChunks(head, body.n, body.include_usage)
-            return EventStream(stream(generate(self._triton, [generation]), chunks, record))
-        answer = await cancel_on_disconnect(collect(generate(self._triton, [generation]), body.n), request.receive)
+            return EventStream(stream(responses, ChatChunks(head, body.n, body.include_usage), record))
+        answer = await cancel_on_disconnect(collect(responses, body.n), request.receive)
         record.usage = answer.usage
         choices = [_choice(index, choice) for index, choice in enumerate(answer.choices)]
         whole = ChatCompletion(head.id, head.created, head.model, choices, UsageCounts.of(answer.usage))
         return Response(orjson.dumps(whole), media_type="application/json")
 
     def _generation(self, body: ChatRequest, triton_model: str, record: RequestRecord) -> InferRequest:
+        """What the model gets, but for the images."""
         max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        parameters = sampling_parameters(body, max_tokens=max_tokens, logprobs=logprobs, settings=self._settings)
-        chat = Chat(orjson.dumps({"messages": [_turn(message) for message in body.messages]}))
-        return InferRequest(record.id, triton_model, chat, parameters, body.n, body.stream)
+        ocr = triton_model == self._settings.models.get(self._settings.ocr_model)
+        parameters = sampling_parameters(
+            body, max_tokens=max_tokens, logprobs=logprobs, settings=self._settings, ocr=ocr
+        )
+        mode = body.image_mode
+        image_parameters = None if mode is None else orjson.dumps({"mode": mode})
+        chat = Chat(orjson.dumps({"messages": _turns(body)}))
+        return InferRequest(
+            record.id, triton_model, chat, parameters, body.n, body.stream, image_parameters=image_parameters
+        )
+
+    def _responses(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
+        return self._with_images(body, generation) if body.images else generate(self._triton, [generation])
+
+    async def _with_images(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
+        images = await self._images.read(body)
+        try:
+            async with aclosing(generate(self._triton, [replace(generation, images=images)])) as responses:
+                async for generated in responses:
+                    yield generated
+        except InvalidRequest as error:
+            raise _of_messages(error) from None
 
 
-def _turn(message: Message) -> dict[str, str]:
+def _turns(body: ChatRequest) -> list[dict[str, Any]]:
+    turns = [_turn(message) for message in body.messages]
+    if body.images and not any(message.text.strip() for message in body.messages):
+        last = max(i for i, message in enumerate(body.messages) if message.has_images)
+        turns[last]["content"].append(_FREE_OCR)
+    return turns
+
+
+def _turn(message: Message) -> dict[str, Any]:
     role = "system" if message.role == "developer" else message.role
-    return {"role": role, "content": message.text}
+    if not message.has_images:
+        return {"role": role, "content": message.text}
+    parts = [
+        {"type": "image"} if isinstance(part, ImagePart) else {"type": "text", "text": part.text}
+        for part in message.parts
+    ]
+    return {"role": role, "content": parts}
+
+
+def _of_messages(error: InvalidRequest) -> InvalidRequest:
+    """The model refuses `image` and `image_parameters`; what the client sent of them lies in its messages."""
+    if error.param not in ("image", "image_parameters", "mode"):
+        return error
+    sentence = error.message.partition(": ")[2]
+    return type(error)(f"messages: {sentence}", param="messages", cause=error.cause)
 
 
 def _choice(index: int, choice: Choice) -> ChatChoice:

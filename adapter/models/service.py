@@ -1,6 +1,6 @@
 """Which models this adapter serves, and which of them are up."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -31,6 +31,11 @@ class ModelCatalog:
         self._triton = triton
         self._triton_names = dict(settings.models)
         self.default_id = settings.default_model or next(iter(settings.models))
+
+    @property
+    def served(self) -> Mapping[str, str]:
+        """Served id to Triton's name."""
+        return self._triton_names
 
     def resolve(self, model_id: str | None) -> tuple[str, str]:
         """The served id and Triton's name of it; of the default model for None. Raises `ModelNotFound`."""

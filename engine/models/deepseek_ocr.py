@@ -57,9 +57,8 @@ class DeepseekOcrVision:
         return num_tokens
 
     def encode(self, views: NDArray[np.uint8]) -> Tensor:
-        weight = self._projector.weight
-        pixels = torch.from_numpy(views).to(weight.device).permute(0, 3, 1, 2)
-        scaled = (pixels.float() / 127.5 - 1).to(weight.dtype)
+        pixels = torch.from_numpy(views).to(self._separator.device).permute(0, 3, 1, 2)
+        scaled = (pixels.float() / 127.5 - 1).to(self._separator.dtype)
         projected: Tensor = self._projector(self._tower(scaled).last_hidden_state)
         return projected
 

@@ -8,7 +8,7 @@ from torch import Tensor
 from transformers import AttentionInterface
 
 from engine.attention import CacheShape, StepAttention
-from engine.linear import pack_linears
+from engine.linear import Linear, pack_linears
 
 _INTERFACE = "step_attention"
 
@@ -37,10 +37,10 @@ class TransformersDecoder:
         self._layers = model.get_decoder()
         # The decoder alone: what else the model has, such as a vision tower, attends in its own way.
         self._layers.set_attn_implementation(_INTERFACE)
-        pack_linears(model)
+        pack_linears(self._layers)
         self.cache_shape = _cache_shape(model.config.get_text_config())
         self._embed = model.get_input_embeddings()
-        self._head = model.get_output_embeddings()
+        self._head = Linear(model.get_output_embeddings().weight)
 
     def embed(self, token_ids: Tensor) -> Tensor:
         embeddings: Tensor = self._embed(token_ids)

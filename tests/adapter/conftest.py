@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import socket
+import tempfile
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -47,6 +48,10 @@ class Adapter:
 
     def __init__(self, loop: Loop, settings: Settings) -> None:
         self._loop = loop
+        # Adapters with one folder for their jobs would run each other's.
+        self._jobs_dir = tempfile.TemporaryDirectory(prefix="jobs-")
+        if "jobs_dir" not in settings.model_fields_set:
+            settings = settings.model_copy(update={"jobs_dir": self._jobs_dir.name})
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.app = create_app(settings)
@@ -65,6 +70,7 @@ class Adapter:
     def stop(self) -> None:
         self.server.should_exit = True
         self._serving.result(WAIT_S)
+        self._jobs_dir.cleanup()
 
 
 @pytest.fixture(scope="session")

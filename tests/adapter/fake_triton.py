@@ -56,6 +56,12 @@ class Seen:
     def sampling(self) -> dict[str, Any]:
         return json.loads(self.inputs["sampling_parameters"])
 
+    @property
+    def image(self) -> bytes:
+        (image,) = self.inputs["image"]
+        assert isinstance(image, bytes)
+        return image
+
 
 Reply = Callable[[Seen, Any], AsyncIterator[messages.ModelStreamInferResponse]]
 
@@ -70,7 +76,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self.arrived = threading.Semaphore(0)
         self.next_arrival = asyncio.Event()
         self.seen: list[Seen] = []
-        self.index = {"coder": "READY"}
+        self.index = {"coder": "READY", "ocr": "READY"}
         self.ready = True
         self.control_error: tuple[grpc.StatusCode, str] | None = None
         self.num_describes = 0
@@ -194,13 +200,25 @@ def strings(values: Sequence[str]) -> bytes:
     return b"".join(struct.pack("<I", len(value)) + value for value in encoded)
 
 
+def byte_strings(raw: bytes) -> list[bytes]:
+    """The elements of a BYTES tensor."""
+    elements = []
+    while raw:
+        (length,) = struct.unpack("<I", raw[:4])
+        assert length <= len(raw) - 4
+        elements.append(raw[4 : 4 + length])
+        raw = raw[4 + length :]
+    return elements
+
+
 def see(request: Any, context: Any) -> Seen:
     inputs: dict[str, Any] = {}
     for tensor, raw in zip(request.inputs, request.raw_input_contents, strict=True):
-        if tensor.datatype == "BYTES":
-            (length,) = struct.unpack("<I", raw[:4])
-            assert length == len(raw) - 4
-            inputs[tensor.name] = raw[4:].decode()
+        if tensor.name == "image":
+            inputs[tensor.name] = byte_strings(raw)
+        elif tensor.datatype == "BYTES":
+            (content,) = byte_strings(raw)
+            inputs[tensor.name] = content.decode()
         elif tensor.datatype == "BOOL":
             inputs[tensor.name] = bool(struct.unpack("<?", raw)[0])
         else:

@@ -25,6 +25,16 @@ def test_the_document(http: httpx.Client) -> None:
         "/v1/completions",
         "/v1/models",
         "/v1/models/{model_id}",
+        "/ocr",
+        "/ocr/file",
+        "/ocr/stream",
+        "/ocr/batch",
+        "/ocr/jobs",
+        "/ocr/jobs/{job_id}",
+        "/ocr/jobs/{job_id}/pages",
+        "/ocr/jobs/{job_id}/result",
+        "/ocr/jobs/{job_id}/events",
+        "/v1/ocr",
         "/health",
         "/health/live",
         "/health/ready",
@@ -47,9 +57,28 @@ def test_the_document(http: httpx.Client) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "example"), [("/v1/chat/completions", "ChatRequest"), ("/v1/completions", "CompletionRequest")]
+    ("path", "example"),
+    [
+        ("/v1/chat/completions", "ChatRequest"),
+        ("/v1/completions", "CompletionRequest"),
+        ("/ocr", "OcrRequest"),
+        ("/ocr/batch", "BatchRequest"),
+    ],
 )
 def test_the_examples_work(http: httpx.Client, path: str, example: str) -> None:
     schemas = http.get("/openapi.json").json()["components"]["schemas"]
     for body in schemas[example]["examples"]:
         assert http.post(path, json=body).status_code == 200
+
+
+def test_a_form_and_what_it_answers(http: httpx.Client) -> None:
+    document = http.get("/openapi.json").json()
+    for path in ("/ocr/file", "/ocr/stream"):
+        form = document["paths"][path]["post"]["requestBody"]["content"]["multipart/form-data"]["schema"]
+        assert form["required"] == ["file"]
+        assert {"file", "prompt", "output", "no_repeat_ngram_whitelist", "stream"} <= form["properties"].keys()
+    responses = document["paths"]["/ocr/file"]["post"]["responses"]
+    assert responses["200"]["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/OcrAnswer"}
+    either = document["paths"]["/ocr/stream"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert either == {"$ref": "#/components/schemas/OcrRequest"}
+    assert "OcrRequest" in document["components"]["schemas"]

@@ -33,9 +33,9 @@ JSON = {"content-type": "application/json"}
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "must be a valid string"),
         ({"messages": [{"role": "user", "content": ["x"]}]}, "messages.0.content.0", "must be an object"),
         (
-            {"messages": [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "x"}}]}]},
+            {"messages": [{"role": "user", "content": [{"type": "input_audio", "input_audio": {}}]}]},
             "messages.0.content.0.type",
-            '"image_url" is not supported; use "text"',
+            'must be "text" or "image_url"',
         ),
         (
             {"messages": [{"role": "user", "content": [{"type": "text"}]}]},
@@ -130,7 +130,7 @@ def test_an_unknown_model(http: httpx.Client, path: str) -> None:
     response = http.post(path, json=body | {"model": "gpt-4"})
     assert response.status_code == 404
     assert response.json()["error"] == {
-        "message": "model: there is no model 'gpt-4'; this server has deepseek-coder",
+        "message": "model: there is no model 'gpt-4'; this server has deepseek-coder, deepseek-ocr",
         "type": "invalid_request_error",
         "param": "model",
         "code": "model_not_found",
@@ -161,7 +161,7 @@ def test_a_wrong_method(http: httpx.Client) -> None:
 
 
 def test_a_body_too_large(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
-    http = serve(max_body_bytes=1000)
+    http = serve(max_body_bytes=1000, max_document_body_bytes=2000)
 
     def chunks() -> Iterator[bytes]:
         yield b'{"prompt": "'

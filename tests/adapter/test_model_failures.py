@@ -36,6 +36,16 @@ TEXTS = [
     ("chat: too\nlong", StatusCode.INVALID_ARGUMENT, refusal("messages", "too\nlong")),
     ("text_input: holds no tokens", StatusCode.INVALID_ARGUMENT, refusal("prompt", "holds no tokens")),
     ("input_ids: outside", StatusCode.INVALID_ARGUMENT, refusal("prompt", "outside")),
+    (
+        "image_parameters: mode: odd",
+        StatusCode.INVALID_ARGUMENT,
+        refusal("mode", "mode: odd"),
+    ),
+    (
+        "[request id: a] unexpected inference input 'image' for model 'coder'",
+        StatusCode.INVALID_ARGUMENT,
+        refusal("model", "this model does not read images"),
+    ),
     ("messages.0.role: odd", StatusCode.INVALID_ARGUMENT, refusal("messages.0.role", "odd")),
     ("unexpected inference input 'x' for model 'coder'", StatusCode.INVALID_ARGUMENT, INTERNAL),
     ("[request id: a] expected 1 inputs but got 0", StatusCode.INVALID_ARGUMENT, INTERNAL),

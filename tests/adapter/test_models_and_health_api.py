@@ -11,7 +11,7 @@ from adapter.triton_client import Description
 from tests.adapter.fake_triton import DESCRIPTION, FakeTriton, Gate, Seen, answer, describe
 
 MODEL = {"id": "deepseek-coder", "object": "model", "created": 1698883200, "owned_by": "deepseek"}
-HEALTHY = {
+HEALTHY: dict[str, Any] = {
     "status": "healthy",
     "model": "deepseek-coder",
     "checkpoint": "demo/tiny",
@@ -19,7 +19,22 @@ HEALTHY = {
     "dtype": "bfloat16",
     "max_context": 2048,
     "triton": "ready",
+    "models": [
+        {
+            "id": served_id,
+            "status": "healthy",
+            "triton": "ready",
+            "checkpoint": "demo/tiny",
+            "device": "cpu",
+            "dtype": "bfloat16",
+            "max_context": 2048,
+            "reason": None,
+        }
+        for served_id in ("deepseek-coder", "deepseek-ocr")
+    ],
 }
+UNKNOWN = dict.fromkeys(["checkpoint", "device", "dtype", "max_context"])
+UNDESCRIBED = HEALTHY | UNKNOWN | {"models": [model | UNKNOWN for model in HEALTHY["models"]]}
 NOT_LOADED = "The model is not loaded, or is restarting."
 
 
@@ -46,7 +61,7 @@ def test_which_model_a_request_gets(serve: Callable[..., httpx.Client], triton: 
 
 
 def test_the_sdk_lists_models(sdk: openai.OpenAI) -> None:
-    assert [model.id for model in sdk.models.list()] == ["deepseek-coder"]
+    assert [model.id for model in sdk.models.list()] == ["deepseek-coder", "deepseek-ocr"]
     assert sdk.models.retrieve("deepseek-coder").owned_by == "deepseek"
 
 
@@ -55,7 +70,7 @@ def test_healthy(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None
     for _ in range(3):
         response = http.get("/health")
         assert (response.status_code, response.json()) == (200, HEALTHY)
-    assert triton.num_describes == 1
+    assert triton.num_describes == 2
     assert http.get("/health/ready").json() == {"status": "ready"}
     assert http.get("/health/live").json() == {"status": "live"}
 
@@ -64,29 +79,27 @@ def test_the_description_is_forgotten_with_the_model(serve: Callable[..., httpx.
     http = serve()
     assert http.get("/health").status_code == 200
     triton.ready = False
-    expected = {"status": "unavailable", "model": "deepseek-coder", "triton": "ready", "reason": NOT_LOADED}
-    for path in ("/health", "/health/ready"):
+    for path, served_ids in (("/health", ["deepseek-coder", "deepseek-ocr"]), ("/health/ready", ["deepseek-coder"])):
         response = http.get(path)
-        assert (response.status_code, response.json()) == (503, expected)
+        assert (response.status_code, response.json()) == (503, unhealthy("ready", NOT_LOADED, served_ids))
     assert http.get("/health/live").status_code == 200
     triton.ready = True
     assert http.get("/health").json() == HEALTHY
-    assert triton.num_describes == 2
+    assert triton.num_describes == 4
+
+
+def unhealthy(triton: str, reason: str, served_ids: list[str]) -> dict[str, Any]:
+    state = {"status": "unavailable", "triton": triton, "reason": reason}
+    models = [UNKNOWN | state | {"id": served_id} for served_id in served_ids]
+    return state | {"model": "deepseek-coder", "models": models}
 
 
 def test_triton_is_away(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
     http = serve(triton_url="127.0.0.1:1")
-    for path in ("/health", "/health/ready"):
+    for path, served_ids in (("/health", ["deepseek-coder", "deepseek-ocr"]), ("/health/ready", ["deepseek-coder"])):
         response = http.get(path)
-        assert (response.status_code, response.json()) == (
-            503,
-            {
-                "status": "unavailable",
-                "model": "deepseek-coder",
-                "triton": "unreachable",
-                "reason": "Triton is not reachable.",
-            },
-        )
+        expected = unhealthy("unreachable", "Triton is not reachable.", served_ids)
+        assert (response.status_code, response.json()) == (503, expected)
     assert http.get("/health/live").status_code == 200
 
 
@@ -100,12 +113,11 @@ def test_a_busy_model_is_healthy(serve: Callable[..., httpx.Client], triton: Fak
             yield response
 
     triton.describe = slow
-    unknown = HEALTHY | dict.fromkeys(["checkpoint", "device", "dtype", "max_context"])
     response = http.get("/health")
-    assert (response.status_code, response.json()) == (200, unknown)
+    assert (response.status_code, response.json()) == (200, UNDESCRIBED)
     gate.open()
     assert http.get("/health").json() == HEALTHY
-    assert triton.num_describes == 1
+    assert triton.num_describes == 2
 
 
 def test_a_full_queue_is_healthy(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
@@ -116,9 +128,28 @@ def test_a_full_queue_is_healthy(serve: Callable[..., httpx.Client], triton: Fak
         yield
 
     triton.describe = full
-    assert http.get("/health").json() == HEALTHY | dict.fromkeys(["checkpoint", "device", "dtype", "max_context"])
+    assert http.get("/health").json() == UNDESCRIBED
     triton.describe = describe
     assert http.get("/health").json() == HEALTHY
+
+
+def test_another_model_than_the_default(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
+    """Its state is told, and is not the adapter's; `/health/ready` does not even ask."""
+    http = serve()
+    triton.index = {"coder": "READY"}
+    response = http.get("/health")
+    assert response.status_code == 200
+    coder, ocr = response.json().pop("models")
+    assert (coder["status"], ocr) == ("healthy", unhealthy("ready", NOT_LOADED, ["deepseek-ocr"])["models"][0])
+    num_describes = triton.num_describes
+    assert http.get("/health/ready").status_code == 200
+    assert triton.num_describes == num_describes
+    http = serve(default_model="deepseek-ocr")
+    assert http.get("/health").status_code == 503
+    triton.index = {"ocr": "READY"}
+    response = http.get("/health")
+    assert (response.status_code, response.json()["model"]) == (200, "deepseek-ocr")
+    assert [model["status"] for model in response.json()["models"]] == ["unavailable", "healthy"]
 
 
 def test_a_model_that_cannot_describe_itself(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:

@@ -39,10 +39,14 @@ ARRIVE = [
     ("frequency_penalty", 2, 2),
     ("repetition_penalty", 1.1, 1.1),
     ("logit_bias", {"5": -100, "6": 0.5}, {"5": -100, "6": 0.5}),
+    ("skip_special_tokens", False, False),
+    ("no_repeat_ngram_size", 30, 30),
+    ("no_repeat_ngram_window", 90, 90),
+    ("no_repeat_ngram_whitelist", ["<td>", 7], ["<td>", 7]),
 ]
 # Read by the adapter itself; each has a test of its own.
 ADAPTER_FIELDS = {"model", "stream", "stream_options", "messages", "prompt", "max_completion_tokens", "logprobs"}
-ADAPTER_FIELDS |= {"top_logprobs"}
+ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs"}
 INERT = {
     "user": "u",
     "metadata": {"a": "b"},

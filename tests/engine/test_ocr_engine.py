@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,12 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image, ImageOps
+from PIL import Image
 from transformers import AutoModelForImageTextToText, DeepseekOcr2ImageProcessorPil, UnlimitedOcrProcessor
 from transformers.models.deepseek_ocr2.processing_deepseek_ocr2 import DeepseekOcr2Processor
 
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import EngineConfig
+from engine.errors import InvalidRequest, StepFailed
 from engine.image_prompt import ImagePromptEncoder
 from engine.images import ImageMode, ImageViews, cut_views
 from engine.loop import Engine
@@ -54,7 +56,13 @@ def engines(folders: dict[str, Path]) -> Iterator[dict[str, tuple[Engine, Checkp
     started = {}
     for name, folder in folders.items():
         config = EngineConfig(
-            checkpoint=str(folder), dtype="float32", device="cpu", cache_gib=0.2, num_threads=1, max_step_tokens=200
+            checkpoint=str(folder),
+            dtype="float32",
+            device="cpu",
+            cache_gib=0.2,
+            num_threads=1,
+            max_step_tokens=200,
+            max_step_views=8,
         )
         checkpoint = load_checkpoint(config)
         started[name] = Engine(checkpoint, config), checkpoint
@@ -171,3 +179,128 @@ def check_pixels(views: ImageViews, inputs: dict[str, Any]) -> None:
         np.testing.assert_allclose(scaled(views.tiles), inputs["pixel_values_local"].numpy(), atol=1e-6)
     else:
         assert "pixel_values_local" not in inputs
+
+
+def test_a_page_is_the_same_alone_and_among_others(engines: dict[str, tuple[Engine, Checkpoint]]) -> None:
+    """16 pages of all modes at once, texts without a page among them, one cancelled."""
+    engine, checkpoint = engines["deepseek_ocr"]
+    modes = ["tiny", "small", "base", "gundam"]
+
+    def recorders() -> list[Recorder]:
+        pages = [prompt_of(checkpoint, modes[i % 4], page((600 + 40 * i, 800), seed=i)) for i in range(16)]
+        texts = [prompt_of(checkpoint, "tiny", text="def configs() -> dict:")] * 2
+        return [Recorder(prompt, **GREEDY) for prompt in [*pages, *texts]]
+
+    alone = [run(engine, recorder.request.prompt, **GREEDY).text() for recorder in recorders()]
+    together = recorders()
+    gone = Recorder(prompt_of(checkpoint, "gundam", page((1500, 900))), **GREEDY)
+    waiting = [*together[:5], gone, *together[5:]]
+    submitter = threading.Thread(target=lambda: [engine.submit(recorder.request) for recorder in waiting])
+    submitter.start()
+    engine.cancel(gone.request)
+    assert [recorder.wait().text() for recorder in together] == alone
+    assert gone.wait().finish_reasons == {0: "cancelled"}
+    submitter.join()
+
+
+def test_several_images_in_one_prompt(engines: dict[str, tuple[Engine, Checkpoint]]) -> None:
+    engine, checkpoint = engines["deepseek_ocr"]
+    first, second = page((300, 200)), page((200, 300))
+    text = "<image>\nFirst. <image>\nSecond."
+    prompts = [prompt_of(checkpoint, "tiny", *pages, text=text) for pages in ((first, second), (second, first))]
+    for prompt in prompts:
+        for image in prompt.images:
+            assert set(prompt.tokens[image.start : image.start + 73]) == {checkpoint.image_token_id}
+    assert len({run(engine, prompt, **GREEDY).text() for prompt in prompts}) == 2
+
+
+def test_images_that_cannot_be_encoded_fail_their_requests_alone(
+    engines: dict[str, tuple[Engine, Checkpoint]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine, checkpoint = engines["deepseek_ocr"]
+    text = Recorder(prompt_of(checkpoint, "tiny", text="def f"), temperature=0, max_tokens=60, ignore_eos=True)
+    engine.submit(text.request)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("out of memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(type(checkpoint.vision), "encode", fail)
+        broken = Recorder(prompt_of(checkpoint, "tiny", page((300, 200))), **GREEDY)
+        engine.submit(broken.request)
+        assert isinstance(broken.wait().errors[0], StepFailed)
+    assert text.wait().num_tokens() == 60
+    assert run(engine, prompt_of(checkpoint, "tiny", page((300, 200))), **GREEDY).finish_reasons
+
+
+def test_a_loop_ends_as_repetition_also_where_the_ngram_rule_breaks_it_up(
+    engines: dict[str, tuple[Engine, Checkpoint]],
+) -> None:
+    engine, checkpoint = engines["deepseek_ocr"]
+    prompt = prompt_of(checkpoint, "tiny", page((300, 200)))
+    few_tokens = {str(token): 100 for token in (10, 11, 12)}
+    options = {"temperature": 0, "ignore_eos": True, "max_tokens": 1500, "logit_bias": few_tokens}
+    for rule in ({}, {"no_repeat_ngram_size": 20, "no_repeat_ngram_window": 50}):
+        ended = run(engine, prompt, **options, **rule, max_repetition_tokens=100)
+        assert ended.finish_reasons == {0: "repetition"}, rule
+        assert 100 <= ended.num_tokens() < 1500
+    forever = run(engine, prompt, **options | {"max_tokens": 300}, max_repetition_tokens=0)
+    assert (forever.finish_reasons, forever.num_tokens()) == ({0: "length"}, 300)
+
+
+def test_the_ngram_rule_is_kept_in_the_output(engines: dict[str, tuple[Engine, Checkpoint]]) -> None:
+    engine, checkpoint = engines["deepseek_ocr"]
+    prompt = prompt_of(checkpoint, "tiny", page((300, 200)))
+
+    def said(**rule: object) -> list[int]:
+        options = {"temperature": 0, "ignore_eos": True, "max_tokens": 60, "logprobs": 0}
+        outputs = run(engine, prompt, **options, **rule).outputs
+        return [output.logprob.token_id for output in outputs if output.logprob]
+
+    def repeats(tokens: list[int]) -> bool:
+        return any(token in tokens[max(0, i - 20) : i] for i, token in enumerate(tokens))
+
+    rule = {"no_repeat_ngram_size": 1, "no_repeat_ngram_window": 20}
+    free = said()
+    assert repeats(free)
+    assert not repeats(said(**rule))
+    assert said(**rule, no_repeat_ngram_whitelist=sorted(set(free))) == free
+
+
+def test_tokens_that_stand_for_something_are_never_generated(engines: dict[str, tuple[Engine, Checkpoint]]) -> None:
+    engine, checkpoint = engines["deepseek_ocr"]
+    assert checkpoint.suppressed_token_ids == {0, checkpoint.image_token_id}
+    prompt = prompt_of(checkpoint, "tiny", page((300, 200)))
+    bias = {str(token): 100 for token in checkpoint.suppressed_token_ids}
+    outputs = run(engine, prompt, max_tokens=50, temperature=1, logprobs=0, logit_bias=bias, ignore_eos=True).outputs
+    said = {output.logprob.token_id for output in outputs if output.logprob}
+    assert said and said.isdisjoint(checkpoint.suppressed_token_ids)
+
+
+def test_a_prompt_needs_as_many_marks_as_images(engines: dict[str, tuple[Engine, Checkpoint]]) -> None:
+    _, checkpoint = engines["deepseek_ocr"]
+    with pytest.raises(InvalidRequest, match=r"^text_input: it has 2 <image> for 1 images$"):
+        prompt_of(checkpoint, "tiny", page((300, 200)), text="<image><image>")
+
+
+def test_a_chat_is_joined_to_a_raw_prompt(engines: dict[str, tuple[Engine, Checkpoint]]) -> None:
+    _, checkpoint = engines["deepseek_ocr"]
+    encoder = ImagePromptEncoder(checkpoint, checkpoint.max_context)
+    parts = [{"type": "image"}, {"type": "text", "text": "Free OCR."}]
+    chat = json.dumps({"messages": [{"role": "user", "content": parts}, {"role": "user", "content": "Now."}]})
+    assert checkpoint.vision is not None
+    views = [cut_views(page((300, 200)), checkpoint.vision.modes["tiny"])]
+    raw = encoder.encode_raw("text_input", "<image>\nFree OCR.\nNow.", views)
+    assert encoder.encode_messages(chat.encode(), views).tokens == raw.tokens
+
+
+def test_the_packed_bfloat16_path_reads_images(folders: dict[str, Path]) -> None:
+    config = EngineConfig(checkpoint=str(folders["deepseek_ocr"]), dtype="bfloat16", device="cpu", num_threads=1)
+    checkpoint = load_checkpoint(config)
+    engine = Engine(checkpoint, config)
+    engine.start()
+    try:
+        recorder = run(engine, prompt_of(checkpoint, "tiny", page((300, 200))), **GREEDY, ignore_eos=True)
+    finally:
+        engine.stop()
+    assert (recorder.errors, recorder.num_tokens()) == ([], NUM_TOKENS)

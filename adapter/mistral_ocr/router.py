@@ -1,0 +1,21 @@
+from fastapi import APIRouter, Request, Response
+
+from adapter.errors import ErrorResponse
+from adapter.mistral_ocr.schemas import MistralOcrAnswer, MistralOcrRequest
+from adapter.mistral_ocr.service import MistralOcrService
+from adapter.request_body import StrictJsonRoute
+
+
+def mistral_ocr_router(service: MistralOcrService) -> APIRouter:
+    router = APIRouter(route_class=StrictJsonRoute, tags=["OCR"], responses={"default": {"model": ErrorResponse}})
+
+    @router.post(
+        "/v1/ocr",
+        summary="Read a document, in Mistral's shape",
+        response_model=None,
+        responses={200: {"model": MistralOcrAnswer}},
+    )
+    async def read(body: MistralOcrRequest, request: Request) -> Response:
+        return await service.read(body, request)
+
+    return router

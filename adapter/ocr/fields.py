@@ -1,0 +1,125 @@
+"""The request fields that all OCR endpoints share, their rules, and their way to the model."""
+
+from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+
+import orjson
+from fastapi.exceptions import RequestValidationError
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from adapter.documents.page import Document
+from adapter.documents.pdf import PdfDocument
+from adapter.errors import InvalidRequest
+from adapter.ocr.reader import NgramRule, ReadOptions
+from adapter.ocr.templates import build_prompt
+from adapter.request_body import RequestModel, from_validation_error
+from adapter.sampling import MAX_INT32, MAX_INT64
+
+M = TypeVar("M", bound=RequestModel)
+
+Part: TypeAlias = Literal["text", "markdown", "blocks", "figures", "annotated", "raw"]
+
+# DeepSeek's own settings for images and for PDFs.
+_IMAGE_NGRAMS = NgramRule(30, 90, ("<td>", "</td>"))
+_PDF_NGRAMS = NgramRule(20, 50, ("<td>", "</td>"))
+
+
+def _split(value: object) -> object:
+    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+
+
+Parts = Annotated[list[Part], Field(min_length=1, max_length=16, fail_fast=True), BeforeValidator(_split)]
+Token = Annotated[str, Field(min_length=1, max_length=64)]
+
+
+class OcrFields(RequestModel):
+    """What may be asked of any document. Its rules are all checked when it is built."""
+
+    model: str | None = Field(None, description="One of `/v1/models`; the server's OCR model if absent.")
+    prompt: str | None = Field(
+        None,
+        description="A template (`free`, `markdown`, `grounding`, `describe`, `figure`, `locate`) or a text of your "
+        "own; `free` if absent.",
+    )
+    object: str | None = Field(None, description="What to find; only with the template `locate`.")
+    temperature: float = Field(0.0, ge=0, le=2, description="0 is greedy.")
+    max_tokens: int | None = Field(
+        None, ge=1, le=MAX_INT32, description="Most tokens per page; what the context holds if absent."
+    )
+    top_p: float | None = Field(None, gt=0, le=1)
+    seed: int | None = Field(None, ge=-MAX_INT64 - 1, le=MAX_INT64, description="Same seed, same text.")
+    mode: Literal["tiny", "small", "base", "large", "gundam"] | None = Field(
+        None, description="How finely the image is read; the model's own choice if absent."
+    )
+    base_size: int | None = Field(None, ge=1, le=4096, description="Side of the global view, instead of `mode`.")
+    image_size: int | None = Field(None, ge=1, le=4096, description="Side of a tile, instead of `mode`.")
+    crop_mode: bool | None = Field(None, description="Whether to cut the image into tiles, instead of `mode`.")
+    pages: str | None = Field(None, description="Pages of a document, such as `1-3,7`; all if absent.")
+    dpi: int | None = Field(None, ge=36, le=600, description="Resolution that PDF pages are rendered at.")
+    frames: Literal["first", "all"] = Field("first", description="Which frames of an animated or multi-page image.")
+    output: Parts = Field(["text"], description="One part or several: what to return of each page.")
+    no_repeat_ngram_size: int | None = Field(
+        None, ge=0, le=1024, description="No so many tokens in a row twice; 0 turns it off."
+    )
+    no_repeat_ngram_window: int | None = Field(
+        None, ge=1, le=MAX_INT32, description="How many tokens back `no_repeat_ngram_size` looks."
+    )
+    no_repeat_ngram_whitelist: Annotated[list[Token], Field(max_length=64, fail_fast=True)] | None = Field(
+        None, description="Tokens that may repeat nevertheless."
+    )
+    retry: bool = Field(True, description="Read a page that ended in a repetition once more, warmer; not in a stream.")
+    stop_on_repetition: bool = Field(True, description="End a page whose text goes round in a loop.")
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "OcrFields":
+        for name in ("base_size", "image_size", "crop_mode"):
+            if self.mode is not None and getattr(self, name) is not None:
+                raise InvalidRequest(f"{name}: is for requests without mode; give one of them", param=name)
+        for name in ("no_repeat_ngram_window", "no_repeat_ngram_whitelist"):
+            if self.no_repeat_ngram_size == 0 and getattr(self, name) is not None:
+                raise InvalidRequest(f"{name}: is only for a no_repeat_ngram_size above 0", param=name)
+        build_prompt(self.prompt, self.object)
+        return self
+
+    @property
+    def parts(self) -> frozenset[Part]:
+        return frozenset(self.output)
+
+
+def validated(model: type[M], fields: object) -> M:
+    """Raises `InvalidRequest` that names the first field at fault."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        problem: dict[str, Any] = dict(error.errors(include_url=False)[0])
+        raise from_validation_error(RequestValidationError([problem | {"loc": ("body", *problem["loc"])}])) from None
+
+
+def read_options(fields: OcrFields, triton_model: str, document: Document, image_field: str) -> ReadOptions:
+    """`image_field` is the request's field that brought the document."""
+    return ReadOptions(
+        triton_model=triton_model,
+        prompt=build_prompt(fields.prompt, fields.object),
+        image_field=image_field,
+        ngrams=_ngrams(fields, _PDF_NGRAMS if isinstance(document, PdfDocument) else _IMAGE_NGRAMS),
+        temperature=fields.temperature,
+        max_tokens=fields.max_tokens,
+        top_p=fields.top_p,
+        seed=fields.seed,
+        image_parameters=_image_parameters(fields),
+        stop_on_repetition=fields.stop_on_repetition,
+        retry=fields.retry,
+    )
+
+
+def _ngrams(fields: OcrFields, default: NgramRule) -> NgramRule:
+    size = default.size if fields.no_repeat_ngram_size is None else fields.no_repeat_ngram_size
+    # A window shorter than what it looks for would find nothing.
+    window = fields.no_repeat_ngram_window or max(default.window, size)
+    whitelist = fields.no_repeat_ngram_whitelist
+    return NgramRule(size, window, default.whitelist if whitelist is None else tuple(whitelist))
+
+
+def _image_parameters(fields: OcrFields) -> bytes | None:
+    names = ("mode", "base_size", "image_size", "crop_mode")
+    given = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
+    return orjson.dumps(given) if given else None

@@ -1,0 +1,108 @@
+"""What is returned of a page: the parts that were asked for."""
+
+import asyncio
+import base64
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import orjson
+
+from adapter.documents.page import Page
+from adapter.errors import ApiError
+from adapter.ocr.fields import Part
+from adapter.ocr.layout import PageBlock
+from adapter.ocr.markdown import read_page
+from adapter.ocr.pictures import Figure, annotate, cut_figures
+from adapter.ocr.reader import PageReading
+from adapter.tensors import Usage
+
+
+@dataclass(frozen=True, slots=True)
+class PageResult:
+    """A page that was read; what was not asked for is None."""
+
+    page: int
+    """From 1."""
+    width: int
+    height: int
+    """In pixels of the upright image, which boxes are in, too."""
+    finish_reason: str
+    usage: Usage
+    text: str
+    """Clean, whatever was asked for."""
+    markdown: str | None
+    blocks: Sequence[PageBlock] | None
+    figures: Sequence[Figure] | None
+    annotated: bytes | None
+    """PNG."""
+    raw: str | None
+    """The model's own text."""
+
+
+async def page_result(
+    page: Page, reading: PageReading, parts: frozenset[Part], drawing: asyncio.Semaphore
+) -> PageResult:
+    """Pictures are cut and drawn in threads, as many at once as `drawing` has.
+
+    Raises:
+        InvalidRequest: naming `image`, which cannot be decoded.
+    """
+    content = read_page(reading.text, page.number, page.width, page.height)
+    figures: Sequence[Figure] | None = [] if "figures" in parts else None
+    annotated = None
+    if figures is not None and content.figures:
+        async with drawing:
+            figures = await asyncio.to_thread(cut_figures, page.image, content.figures)
+    if "annotated" in parts:
+        async with drawing:
+            annotated = await asyncio.to_thread(annotate, page.image, content.blocks)
+    return PageResult(
+        page.number,
+        page.width,
+        page.height,
+        reading.finish_reason,
+        reading.usage,
+        content.text,
+        content.markdown if "markdown" in parts else None,
+        content.blocks if "blocks" in parts else None,
+        figures,
+        annotated,
+        reading.text if "raw" in parts else None,
+    )
+
+
+def page_fields(result: PageResult, parts: frozenset[Part]) -> dict[str, Any]:
+    """One of an answer's `pages`, for JSON."""
+    fields: dict[str, Any] = {
+        "page": result.page,
+        "width": result.width,
+        "height": result.height,
+        "finish_reason": result.finish_reason,
+    }
+    if "text" in parts:
+        fields["text"] = result.text
+    if result.markdown is not None:
+        fields["markdown"] = result.markdown
+    if result.blocks is not None:
+        fields["blocks"] = result.blocks
+    if result.figures is not None:
+        fields["figures"] = [_figure_fields(figure) for figure in result.figures]
+    if result.annotated is not None:
+        fields["annotated"] = _base64(result.annotated)
+    if result.raw is not None:
+        fields["raw"] = result.raw
+    return fields
+
+
+def failed_page_fields(page: int, error: ApiError) -> dict[str, Any]:
+    """One of an answer's `pages` that could not be read, for JSON."""
+    return {"page": page, **orjson.loads(error.body())}
+
+
+def _figure_fields(figure: Figure) -> dict[str, Any]:
+    return {"id": figure.id, "box": figure.box, "image_base64": _base64(figure.png)}
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")

@@ -1,0 +1,148 @@
+"""Reads a document, whole or as it streams, or a batch of them."""
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+from typing import Any
+
+import orjson
+from fastapi import Request, Response
+
+from adapter.disconnect import cancel_on_disconnect
+from adapter.documents.page import Document
+from adapter.documents.reader import DocumentReader
+from adapter.errors import InvalidRequest
+from adapter.models.service import ModelCatalog
+from adapter.ocr.answer import Answer, failed_if_all_failed
+from adapter.ocr.document import PageFailed, PageRead, read_document
+from adapter.ocr.events import EventEncoder, Format, OcrEventStream, event_encoder
+from adapter.ocr.fields import OcrFields, read_options, validated
+from adapter.ocr.form import OcrInput, from_json
+from adapter.ocr.reader import PageReader, total_usage
+from adapter.ocr.schemas import BatchRequest, OcrRequest
+from adapter.request_log import RequestRecord, record_of
+from adapter.settings import Settings
+from adapter.tensors import Usage
+from adapter.wire import AnswerHead, UsageCounts
+
+
+class OcrService:
+    def __init__(
+        self, reader: PageReader, documents: DocumentReader, catalog: ModelCatalog, settings: Settings
+    ) -> None:
+        self._reader = reader
+        self._documents = documents
+        self._catalog = catalog
+        self._settings = settings
+
+    async def read(self, given: OcrInput, request: Request, stream_format: Format | None) -> Response:
+        """As an event stream if the fields say so, else whole."""
+        if given.fields.stream:
+            return self.stream(given, request, stream_format)
+        if stream_format is not None:
+            raise InvalidRequest("format: is only for streams; leave it out", param="format")
+        record = record_of(request.scope)
+        answer = await cancel_on_disconnect(self._answer(given, record, None), request.receive)
+        record.usage = answer.usage
+        return Response(orjson.dumps(answer.fields()), media_type="application/json")
+
+    def stream(self, given: OcrInput, request: Request, stream_format: Format | None) -> Response:
+        if given.fields.retry and "retry" in given.fields.model_fields_set:
+            text = "retry: a stream's text is out and cannot be read again; leave it out, or send false"
+            raise InvalidRequest(text, param="retry")
+        model_id, triton_model = self._resolve(given.fields)
+        encoder = event_encoder(stream_format or "text", AnswerHead.new("ocr", model_id), given.fields.parts)
+        return OcrEventStream(self._events(given, triton_model, encoder, record_of(request.scope)), encoder)
+
+    async def read_batch(self, body: BatchRequest, request: Request) -> Response:
+        max_images = self._settings.max_batch_images
+        if len(body.requests) > max_images:
+            raise InvalidRequest(f"requests: must have at most {max_images} items", param="requests")
+        record = record_of(request.scope)
+        results = await cancel_on_disconnect(self._batch(body.requests, record), request.receive)
+        batch = {
+            "results": results,
+            "num_failed": sum("error" in result for result in results),
+            "usage": UsageCounts.of(record.usage or total_usage()),
+        }
+        return Response(orjson.dumps(batch), media_type="application/json")
+
+    async def _events(
+        self, given: OcrInput, triton_model: str, encoder: EventEncoder, record: RequestRecord
+    ) -> AsyncGenerator[bytes, None]:
+        parts = given.fields.parts
+        async with self._opened(given) as document:
+            options = read_options(given.fields, triton_model, document, given.field)
+            events = read_document(self._reader, document, options, parts, record.id, streamed=True)
+            unsent = encoder.opening(len(document.numbers))
+            usages: list[Usage] = []
+            async with aclosing(failed_if_all_failed(events)) as checked:
+                async for event in checked:
+                    if isinstance(event, PageFailed):
+                        record.error_code = event.error.code
+                    elif isinstance(event, PageRead):
+                        usages.append(event.result.usage)
+                    if data := unsent + encoder.event(event):
+                        yield data
+                        unsent = b""
+        record.usage = total_usage(*usages)
+        yield unsent + encoder.closing(record.usage)
+
+    async def _answer(self, given: OcrInput, record: RequestRecord, slots: asyncio.Semaphore | None) -> Answer:
+        model_id, triton_model = self._resolve(given.fields)
+        answer = Answer(AnswerHead.new("ocr", model_id), given.fields.parts)
+        async with self._opened(given) as document:
+            options = read_options(given.fields, triton_model, document, given.field)
+            events = read_document(self._reader, document, options, given.fields.parts, record.id, slots=slots)
+            async with aclosing(failed_if_all_failed(events)) as checked:
+                async for event in checked:
+                    answer.add(event)
+        if answer.errors:
+            record.error_code = answer.errors[0].code
+        return answer
+
+    async def _batch(self, items: list[Any], record: RequestRecord) -> list[dict[str, Any]]:
+        """The items' results, in their order; each fails alone."""
+        # Both bound what is held at once: images that are open, and pages in the model's queue.
+        open_items = asyncio.Semaphore(self._settings.max_parallel_pages)
+        slots = asyncio.Semaphore(self._settings.max_parallel_pages)
+
+        async def read_item(index: int, item: Any) -> dict[str, Any]:
+            try:
+                async with open_items:
+                    body = validated(OcrRequest, item)
+                    if body.stream:
+                        raise InvalidRequest("stream: is not for a batch; leave it out", param="stream")
+                    answer = await self._answer(await from_json(body), record, slots)
+                record.usage = total_usage(record.usage or total_usage(), answer.usage)
+                return {"index": index, **answer.fields()}
+            except Exception as error:  # the edge of the item, as of a request
+                public = record.fail(error)
+                return {"index": index, "status": public.status, **orjson.loads(public.body())}
+
+        tasks = [asyncio.create_task(read_item(index, item)) for index, item in enumerate(items)]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _resolve(self, fields: OcrFields) -> tuple[str, str]:
+        return self._catalog.resolve(self._settings.ocr_model if fields.model is None else fields.model)
+
+    @asynccontextmanager
+    async def _opened(self, given: OcrInput) -> AsyncIterator[Document]:
+        fields = given.fields
+        document = await self._documents.open(
+            given.data,
+            field=given.field,
+            declared_type=given.declared_type,
+            pages=fields.pages,
+            dpi=fields.dpi,
+            frames=fields.frames,
+        )
+        try:
+            yield document
+        finally:
+            await document.close()

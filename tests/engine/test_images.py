@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import io
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image, ImageOps
+
+from engine.errors import InvalidRequest
+from engine.images import FORMATS, MODES, ImageMode, choose_grid, cut_views, decode_image, parse_mode
+
+MAX_PIXELS = 1_000_000
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def decoded(image: Image.Image, kind: str = "PNG", **options: Any) -> Image.Image:
+    result = decode_image(encoded(image, kind, **options), MAX_PIXELS)
+    assert result.mode == "RGB"
+    return result
+
+
+HALVES = Image.fromarray(np.repeat(np.array([[0, 200]], np.uint8), 20, axis=1).repeat(30, axis=0))
+"""Dark on the left, light on the right: 40 × 30."""
+
+
+def halves(image: Image.Image) -> tuple[int, int]:
+    """Grey levels left and right."""
+    pixels = np.asarray(image.convert("L"), np.float32)
+    middle = pixels.shape[1] // 2
+    return round(float(pixels[:, : middle - 2].mean())), round(float(pixels[:, middle + 2 :].mean()))
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "AVIF", "MPO"])
+def test_every_format_is_read(kind: str) -> None:
+    assert set(FORMATS) | {"MPO"} >= {kind}
+    left, right = halves(decoded(HALVES.convert("RGB"), kind))
+    assert abs(left) <= 6 and abs(right - 200) <= 6
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "I;16", "I", "F"])
+def test_every_mode_is_read(mode: str) -> None:
+    kind = {"CMYK": "JPEG", "F": "TIFF", "I": "TIFF"}.get(mode, "PNG")
+    if mode in ("I;16", "I"):
+        image = Image.fromarray(np.asarray(HALVES).astype(np.uint16 if mode == "I;16" else np.int32) * 257)
+    elif mode == "F":
+        image = Image.fromarray(np.asarray(HALVES).astype(np.float32) / 255)
+    else:
+        image = HALVES.convert(mode)
+    assert image.mode == mode
+    left, right = halves(decoded(image, kind))
+    expected = (0, 200) if mode != "1" else halves(HALVES.convert("1"))
+    assert abs(left - expected[0]) <= 3 and abs(right - expected[1]) <= 3
+
+
+def test_transparency_is_over_white() -> None:
+    clear = Image.new("RGBA", (8, 8), (0, 0, 0, 0))
+    assert decoded(clear).getpixel((3, 3)) == (255, 255, 255)
+    palette = Image.new("P", (8, 8), 0)
+    palette.putpalette([0, 0, 0])
+    assert decoded(palette, transparency=0).getpixel((3, 3)) == (255, 255, 255)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation_is_undone(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    image = decoded(HALVES.convert("RGB"), "JPEG", exif=exif)
+    assert image.size == ((40, 30) if orientation < 5 else (30, 40))
+    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(HALVES.convert("RGB"), "JPEG", exif=exif))))
+    assert np.array_equal(np.asarray(image), np.asarray(upright))
+
+
+def test_the_first_frame_of_an_animation_is_read() -> None:
+    frames = [Image.new("RGB", (8, 8), color) for color in ("red", "blue")]
+    assert decoded(frames[0], "GIF", save_all=True, append_images=frames[1:]).getpixel((3, 3)) == (255, 0, 0)
+
+
+PNG = encoded(Image.effect_noise((64, 64), 50))
+
+
+@pytest.mark.parametrize("data", [b"", b"hello", PNG[:20], PNG[:-200], PNG[:100] + bytes(100) + PNG[200:], b"%PDF-1.7"])
+def test_what_is_no_whole_image_is_refused(data: bytes) -> None:
+    with pytest.raises(InvalidRequest, match=r"^image: it can't be read as an image: "):
+        decode_image(data, MAX_PIXELS)
+
+
+def test_a_large_image_is_refused_before_it_is_decoded() -> None:
+    bomb = encoded(Image.new("1", (20_000, 20_000)))
+    with pytest.raises(InvalidRequest, match=r"^image: 20000×20000 pixels are more than 1000000; send it smaller$"):
+        decode_image(bomb, MAX_PIXELS)
+
+
+@pytest.mark.parametrize(
+    ("size", "grid"),
+    [
+        ((900, 1200), (2, 3)),
+        ((1200, 900), (3, 2)),
+        ((1654, 2339), (2, 3)),
+        ((700, 700), (2, 2)),  # there is no grid of one tile
+        ((3000, 400), (6, 1)),
+        ((400, 3000), (1, 6)),
+        ((1300, 640), (2, 1)),
+    ],
+)
+def test_the_grid_has_the_images_proportions(size: tuple[int, int], grid: tuple[int, int]) -> None:
+    assert choose_grid(*size, 640) == grid
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_views_have_the_modes_sizes(mode: str) -> None:
+    views = cut_views(Image.new("RGB", (1000, 1300)), MODES[mode])
+    assert views.view.shape == (MODES[mode].base_size,) * 2 + (3,)
+    assert len(views.tiles) == (6 if MODES[mode].crop else 0)
+
+
+def test_small_views_are_stretched_and_large_ones_padded_with_grey() -> None:
+    white = Image.new("RGB", (1000, 500), "white")
+    assert cut_views(white, MODES["small"]).view.min() == 255
+    padded = cut_views(white, MODES["base"]).view
+    assert (padded[:256] == 127).all() and (padded[256:768] == 255).all() and (padded[768:] == 127).all()
+
+
+def test_tiles_go_row_by_row() -> None:
+    image = Image.new("RGB", (1280, 1920))
+    for index in range(6):
+        image.paste(
+            (index * 40,) * 3, (index % 2 * 640, index // 2 * 640, index % 2 * 640 + 640, index // 2 * 640 + 640)
+        )
+    tiles = cut_views(image, MODES["gundam"]).tiles
+    assert [int(tile[320, 320, 0]) for tile in tiles] == [0, 40, 80, 120, 160, 200]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "mode"),
+    [
+        ({}, MODES["gundam"]),
+        ({"mode": "tiny"}, MODES["tiny"]),
+        ({"base_size": 1280}, ImageMode(1280, 640, crop=True)),
+        ({"image_size": 512}, ImageMode(1024, 512, crop=True)),
+        ({"crop_mode": False}, ImageMode(1024, 1024, crop=False)),
+        ({"crop_mode": False, "base_size": 512}, ImageMode(512, 512, crop=False)),
+        ({"crop_mode": False, "base_size": 512, "image_size": 640}, ImageMode(640, 640, crop=False)),
+    ],
+)
+def test_sizes_are_chosen_per_request(parameters: dict[str, object], mode: ImageMode) -> None:
+    assert parse_mode(json.dumps(parameters).encode(), MODES, "gundam") == mode
+
+
+@pytest.mark.parametrize(
+    ("parameters", "says"),
+    [
+        ('{"mode": "huge"}', "mode: there is no mode 'huge'; this model has tiny, small, base, large, gundam"),
+        ('{"mode": "tiny", "crop_mode": true}', "mode: it says all about the sizes"),
+        ('{"base_size": 1000}', "base_size: .*multiple of 64"),
+        ('{"image_size": 1344}', "image_size: .*less than or equal to 1280"),
+        ('{"base_size": 0}', "base_size: "),
+        ('{"crop_mode": "yes"}', "crop_mode: "),
+        ('{"tile": 3}', "tile: "),
+        ("{", "image_parameters: "),
+    ],
+)
+def test_bad_sizes_are_refused_by_name(parameters: str, says: str) -> None:
+    with pytest.raises(InvalidRequest, match=f"^{says}"):
+        parse_mode(parameters.encode(), MODES, "gundam")
