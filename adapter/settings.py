@@ -93,6 +93,9 @@ class Settings(BaseSettings):
             description="`max_tokens` of a completions request without one; a chat has the engine's own.",
         ),
     ] = 16
+    cors_origins: Annotated[
+        list[str], Field(description="Web origins whose pages may call this server; JSON in the environment.")
+    ] = ["*"]
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], Field(description="Least severe message that is logged.")
     ] = "info"

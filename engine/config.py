@@ -44,7 +44,7 @@ class EngineConfig(BaseModel):
     max_step_views: int | None = Field(
         None,
         ge=1,
-        description="Views of images (tiles included) in one batch; null: 16 on a GPU, 1 on a CPU, where more cost more.",
+        description="Views of images (tiles too) in one batch; null: 16 on a GPU, 1 on a CPU, where more cost more.",
     )
     max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image that is decoded.")
     max_images: int = Field(16, ge=1, description="Most images in one prompt.")

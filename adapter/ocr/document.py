@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -175,32 +175,23 @@ class _RunningPage:
 
 
 class _PageSpeaker:
-    """The model's text, as it comes, to a page's text and blocks, without the white space around the whole."""
+    """The model's text, as it comes, to a page's text and blocks."""
 
     def __init__(self, page: Page, say: Callable[[DocumentEvent], None]) -> None:
         self._page = page
         self._say = say
         self._parser = GroundingParser()
-        self._has_spoken = False
-        self._space = ""
 
     def decode(self, text: str) -> None:
-        for event in self._parser.decode(text):
-            self._tell(event)
+        self._tell(self._parser.decode(text))
 
     def flush(self) -> None:
-        for event in self._parser.flush():
-            self._tell(event)
+        self._tell(self._parser.flush())
 
-    def _tell(self, event: Event) -> None:
-        if isinstance(event, BlockEnd):
-            self._say(BlockDone(on_page(event.block, self._page.number, self._page.width, self._page.height)))
-            return
-        text = self._space + event.text
-        spoken = text.rstrip()
-        self._space = text[len(spoken) :]
-        if not self._has_spoken:
-            spoken = spoken.lstrip()
-        if spoken:
-            self._has_spoken = True
-            self._say(PageText(self._page.number, spoken))
+    def _tell(self, events: Sequence[Event]) -> None:
+        page = self._page
+        for event in events:
+            if isinstance(event, BlockEnd):
+                self._say(BlockDone(on_page(event.block, page.number, page.width, page.height)))
+            else:
+                self._say(PageText(page.number, event.text))
