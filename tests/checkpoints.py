@@ -12,6 +12,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageTextToText,
+    DeepseekOcr2Config,
     DeepseekV2Config,
     GenerationConfig,
     LlamaConfig,
@@ -19,9 +20,8 @@ from transformers import (
     PreTrainedTokenizerFast,
     Qwen2Config,
     Qwen3Config,
+    UnlimitedOcrConfig,
 )
-
-from engine.models.deepseek_ocr_config import translate
 
 torch.set_num_threads(1)  # two threads on two busy cores take ten times as long
 
@@ -150,20 +150,43 @@ def ocr_config_json(architecture: str) -> dict[str, Any]:
     }
 
 
+def ocr_config(architecture: str) -> PretrainedConfig:
+    """The same in transformers' words, written by hand: what the engine's translation must come to."""
+    text = {
+        **{name: _SMALL[name] for name in ("vocab_size", "hidden_size", "intermediate_size", "num_attention_heads")},
+        **{"num_hidden_layers": 3, "num_key_value_heads": 4, "max_position_embeddings": 2048, "bos_token_id": 0},
+        **{"n_group": 1, "topk_group": 1, "topk_method": "greedy", "n_routed_experts": 4, "n_shared_experts": 1},
+        **{"num_experts_per_tok": 2, "moe_intermediate_size": 32, "eos_token_id": 1, "initializer_range": 0.2},
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+    }
+    sam = {
+        **{"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_dim": 128, "output_channels": 16},
+        **{"global_attn_indexes": [1], "downsample_channels": [24, 48], "initializer_range": 0.05},
+    }
+    image_token_id = 2
+    if architecture == "deepseek_ocr":
+        text |= {"layer_types": ["full_attention"] * 3, "sliding_window": 2048}
+        clip = {"hidden_size": 48, "intermediate_size": 192, "num_hidden_layers": 2, "num_attention_heads": 4}
+        vision = {"sam_config": sam, "encoder_config": clip}
+        return UnlimitedOcrConfig(text_config=text, vision_config=vision, image_token_id=image_token_id)
+    sam["downsample_channels"] = [512, 48]
+    qwen = {
+        **{"hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4},
+        **{"num_key_value_heads": 2, "rope_parameters": {"rope_type": "default", "rope_theta": 1e6}},
+    }
+    vision = {"sam_config": sam, "encoder_config": qwen}
+    return DeepseekOcr2Config(text_config=text, vision_config=vision, image_token_id=image_token_id)
+
+
 def save_ocr_checkpoint(architecture: str, folder: Path) -> Path:
     """Write a random float32 OCR checkpoint in DeepSeek's own format: config.json, weight names, tokenizer."""
-    tokenizer = train_tokenizer(OCR_TOKENS)
-    config_json = ocr_config_json(architecture)
-    config = translate(config_json, tokenizer.get_vocab()["<image>"])
-    config.text_config.initializer_range = 0.2
-    config.vision_config.sam_config.initializer_range = 0.05
     torch.manual_seed(0)
-    model = AutoModelForImageTextToText.from_config(config, dtype=torch.float32)
+    model = AutoModelForImageTextToText.from_config(ocr_config(architecture), dtype=torch.float32)
     for parameter in (model.model.view_separator, getattr(model.model, "image_newline", None)):
         if parameter is not None:
             torch.nn.init.normal_(parameter)
     model.save_pretrained(folder)  # transformers writes the names that the checkpoints have
-    tokenizer.save_pretrained(folder)
-    (folder / "config.json").write_text(json.dumps(config_json, indent=2))
-    (folder / "generation_config.json").unlink(missing_ok=True)
+    train_tokenizer(OCR_TOKENS).save_pretrained(folder)
+    (folder / "config.json").write_text(json.dumps(ocr_config_json(architecture), indent=2))
+    (folder / "generation_config.json").unlink()
     return folder

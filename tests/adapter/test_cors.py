@@ -12,7 +12,7 @@ ORIGIN = {"origin": "https://app.example"}
     ("origins", "allowed"),
     [(["*"], "*"), (["https://app.example"], "https://app.example"), (["https://other.example"], None), ([], None)],
 )
-def test_an_origin_is_let_in_or_not(serve: Callable[..., httpx.Client], origins: list[str], allowed: str | None) -> None:
+def test_origins_are_let_in_or_not(serve: Callable[..., httpx.Client], origins: list[str], allowed: str | None) -> None:
     http = serve(cors_origins=origins)
     preflight = {**ORIGIN, "access-control-request-method": "POST", "access-control-request-headers": "content-type"}
     answer = http.options("/ocr/file", headers=preflight)

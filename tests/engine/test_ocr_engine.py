@@ -6,29 +6,23 @@ import json
 import threading
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
-from transformers import AutoModelForImageTextToText, DeepseekOcr2ImageProcessorPil, UnlimitedOcrProcessor
-from transformers.models.deepseek_ocr2.processing_deepseek_ocr2 import DeepseekOcr2Processor
 
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import EngineConfig
 from engine.errors import InvalidRequest, StepFailed
 from engine.image_prompt import ImagePromptEncoder
-from engine.images import ImageMode, ImageViews, cut_views
+from engine.images import ImageViews, cut_views
 from engine.loop import Engine
-from engine.models.deepseek_ocr_config import translate
 from engine.request import Prompt
 from tests.checkpoints import OCR_ARCHITECTURES, save_ocr_checkpoint
 from tests.engine.recorder import Recorder, run
+from tests.ocr_reference import NUM_TOKENS, PROMPT, Reference, page
 
-PROMPT = "<image>\n<|grounding|>Convert the document to markdown."
-NUM_TOKENS = 24
 # Sizes whose paddings are even, or a multiple of four and one: Pillow, which DeepSeek uses, and transformers' own
 # code put an odd one on different sides.
 SIZES = [(900, 1200), (1280, 500), (300, 200), (640, 640), (700, 700)]
@@ -73,13 +67,6 @@ def engines(folders: dict[str, Path]) -> Iterator[dict[str, tuple[Engine, Checkp
         assert engine.num_free_cache_blocks == engine.num_cache_blocks
 
 
-def page(size: tuple[int, int], seed: int = 0) -> Image.Image:
-    """Coarse noise: no two pages alike, and nothing that resizing wipes out."""
-    numbers = np.random.default_rng([*size, seed])
-    blocks = numbers.integers(0, 256, (size[1] // 20, size[0] // 20, 3), np.uint8)
-    return Image.fromarray(blocks).resize(size, Image.Resampling.NEAREST)
-
-
 def prompt_of(checkpoint: Checkpoint, mode: str, *pages: Image.Image, text: str = PROMPT) -> Prompt:
     assert checkpoint.vision is not None
     encoder = ImagePromptEncoder(checkpoint, checkpoint.max_context)
@@ -87,56 +74,9 @@ def prompt_of(checkpoint: Checkpoint, mode: str, *pages: Image.Image, text: str 
     return encoder.encode_raw("text_input", text, views)
 
 
-class Reference:
-    """transformers: its image processor where it runs without torchvision, its processor's layout, its `generate`."""
-
-    def __init__(self, architecture: str, folder: Path, checkpoint: Checkpoint) -> None:
-        self._is_v2 = architecture == "deepseek_ocr2"
-        self._tokenizer, self._image_token_id = checkpoint.tokenizer, checkpoint.image_token_id
-        self._suppressed = sorted(checkpoint.suppressed_token_ids)
-        config = translate(json.loads((folder / "config.json").read_text()), checkpoint.image_token_id or 0)
-        self.model = AutoModelForImageTextToText.from_pretrained(folder, config=config, dtype=torch.float32)
-
-    def inputs(self, image: Image.Image, mode: ImageMode) -> dict[str, Any]:
-        if not mode.crop and mode.base_size <= 640:
-            values = np.asarray(image.resize((mode.base_size, mode.base_size), Image.Resampling.BICUBIC), np.float32)
-            pixels = {"pixel_values": torch.from_numpy(values / 255 * 2 - 1).permute(2, 0, 1)[None]}
-            num_tiles, columns, rows = 0, 1, 1
-        else:
-            processor = DeepseekOcr2ImageProcessorPil(
-                size={"height": mode.base_size, "width": mode.base_size}, crop_to_patches=mode.crop,
-                tile_size=mode.tile_size, min_patches=2, max_patches=6,
-            )  # fmt: skip
-            pixels = dict(processor(image, return_tensors="pt"))
-            num_tiles = int(pixels.pop("num_local_patches")[0])
-            columns, rows = grid_of(num_tiles, image)
-        self.layout = {"num_local_patches": [num_tiles], "patches_grid": [[columns, rows]]}
-        sizes = {"size": {"height": mode.base_size, "width": mode.base_size}, "tile_size": mode.tile_size}
-        processor_class = DeepseekOcr2Processor if self._is_v2 else UnlimitedOcrProcessor
-        settings = SimpleNamespace(image_token="<image>", patch_size=16, downsample_ratio=4)
-        marks = processor_class.replace_image_token(settings, self.layout, 0, **sizes)
-        text = PROMPT.replace("<image>", marks)
-        ids = [0, *self._tokenizer.encode(text, add_special_tokens=False)]
-        layout = {"num_local_patches": [num_tiles]} if self._is_v2 else self.layout
-        return {"input_ids": torch.tensor([ids]), **pixels, **layout}
-
-    def generate(self, inputs: dict[str, Any]) -> str:
-        mask = torch.ones_like(inputs["input_ids"])
-        options = {"suppress_tokens": self._suppressed, "eos_token_id": 1, "pad_token_id": 2, "do_sample": False}
-        output = self.model.generate(**inputs, attention_mask=mask, max_new_tokens=NUM_TOKENS, **options)
-        tokens = output[0, inputs["input_ids"].shape[1] :].tolist()
-        return str(self._tokenizer.decode([t for t in tokens if t != 1], skip_special_tokens=False))
-
-
-def grid_of(num_tiles: int, image: Image.Image) -> tuple[int, int]:
-    """The columns and rows of so many tiles that are nearest the image's proportions."""
-    grids = [(c, num_tiles // c) for c in range(1, num_tiles + 1) if num_tiles % c == 0] or [(1, 1)]
-    return min(grids, key=lambda grid: abs(grid[0] / grid[1] - image.width / image.height))
-
-
 @pytest.fixture(scope="module")
-def references(folders: dict[str, Path], engines: dict[str, tuple[Engine, Checkpoint]]) -> dict[str, Reference]:
-    return {name: Reference(name, folders[name], engines[name][1]) for name in folders}
+def references(folders: dict[str, Path]) -> dict[str, Reference]:
+    return {name: Reference(name, folder) for name, folder in folders.items()}
 
 
 GREEDY = {"temperature": 0, "max_tokens": NUM_TOKENS, "skip_special_tokens": False}
