@@ -45,14 +45,17 @@ class ImagePromptEncoder(PromptEncoder):
         Raises:
             InvalidRequest: the JSON is not a chat, or see `encode_raw`.
         """
-        return self.encode_raw("messages", "\n".join(map(_text, parse_chat(chat_json))), images)
+        messages = parse_chat(chat_json)
+        text = "\n".join(_text(message, image_mark="") for message in messages)
+        if IMAGE_MARK not in text:  # else the client has placed the images in its own texts
+            text = "\n".join(_text(message, f"{IMAGE_MARK}\n") for message in messages)
+        return self.encode_raw("messages", text, images)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
 
-def _text(message: Message) -> str:
-    """A message with each image on a line of its own, as DeepSeek-OCR was trained."""
+def _text(message: Message, image_mark: str) -> str:
     if isinstance(message.content, str):
         return message.content
-    return "".join(f"{IMAGE_MARK}\n" if part.type == "image" else part.text for part in message.content)
+    return "".join(image_mark if part.type == "image" else part.text for part in message.content)

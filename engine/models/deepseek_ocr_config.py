@@ -46,6 +46,8 @@ def translate(config: dict[str, Any], image_token_id: int) -> PretrainedConfig:
     """
     widths, language = _encoder_widths(config), config["language_config"]
     text = _text_config(language)
+    if config.get("sliding_window_size") or language.get("sliding_window_size"):
+        raise ValueError("its decoder attends in a sliding window")
     if _CLIP in widths:
         text["layer_types"] = ["full_attention"] * text["num_hidden_layers"]
         text["sliding_window"] = text["max_position_embeddings"]  # the class insists on one; it masks nothing

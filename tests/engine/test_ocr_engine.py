@@ -232,6 +232,8 @@ def test_a_chat_is_joined_to_a_raw_prompt(engines: dict[str, tuple[Engine, Check
     views = [cut_views(page((300, 200)), checkpoint.vision.modes["tiny"])]
     raw = encoder.encode_raw("text_input", "<image>\nFree OCR.\nNow.", views)
     assert encoder.encode_messages(chat.encode(), views).tokens == raw.tokens
+    marked = chat.replace("Free OCR.", "<image>\\nFree OCR.")
+    assert encoder.encode_messages(marked.encode(), views).tokens == raw.tokens
 
 
 def test_the_packed_bfloat16_path_reads_images(folders: dict[str, Path]) -> None:
