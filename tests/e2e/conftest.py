@@ -11,18 +11,24 @@ from pathlib import Path
 import openai
 import pytest
 
-from tests.checkpoints import save_checkpoint
+from tests.checkpoints import save_checkpoint, save_ocr_checkpoint
 from tests.e2e.stack import PROJECT, Stack
 
 ARCHITECTURES = ("llama", "qwen2", "deepseek_v2")
+OCR_ARCHITECTURE = "deepseek_ocr"
 
 
-def add_model(repository: Path, name: str, *, queue_size: int = 256, **settings: object) -> None:
-    """Put a copy of the coder into a repository, under another name and with other settings."""
-    source, target = PROJECT / "model_repository" / "coder", repository / name
+def add_model(
+    repository: Path, name: str, *, original: str = "coder", queue_size: int = 256, **settings: object
+) -> None:
+    """Put a copy of one of our models into a repository, under another name and with other settings."""
+    source, target = PROJECT / "model_repository" / original, repository / name
     shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
     configuration = (source / "config.pbtxt").read_text()
-    for old, new in (('name: "coder"', f'name: "{name}"'), ("max_queue_size: 256", f"max_queue_size: {queue_size}")):
+    for old, new in (
+        (f'name: "{original}"', f'name: "{name}"'),
+        ("max_queue_size: 256", f"max_queue_size: {queue_size}"),
+    ):
         assert old in configuration
         configuration = configuration.replace(old, new)
     (target / "config.pbtxt").write_text(configuration)
@@ -41,19 +47,26 @@ def short_dir() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 def checkpoints(short_dir: Path) -> dict[str, Path]:
-    return {name: save_checkpoint(name, short_dir / "checkpoints" / name) for name in ARCHITECTURES}
+    folder = short_dir / "checkpoints"
+    texts = {name: save_checkpoint(name, folder / name) for name in ARCHITECTURES}
+    return texts | {OCR_ARCHITECTURE: save_ocr_checkpoint(OCR_ARCHITECTURE, folder / OCR_ARCHITECTURE)}
 
 
 @pytest.fixture(scope="session")
 def stack(short_dir: Path, checkpoints: dict[str, Path]) -> Iterator[Stack]:
-    """The demo coder, a float32 model of each architecture, and one that is full with a single sequence."""
+    """Both demo models, a float32 model of each architecture, and one that is full with a single sequence."""
     repository = short_dir / "models"
     add_model(repository, "coder", checkpoint=str(PROJECT / "demo" / "coder"), cache_gib=1.0)
-    for name, folder in checkpoints.items():
-        add_model(repository, name, checkpoint=str(folder), dtype="float32", cache_gib=0.1, max_step_tokens=64)
+    add_model(repository, "ocr", original="ocr", checkpoint=str(PROJECT / "demo" / "ocr"), cache_gib=0.5)
+    small = {"dtype": "float32", "cache_gib": 0.1, "max_step_tokens": 64}
+    for name in ARCHITECTURES:
+        add_model(repository, name, checkpoint=str(checkpoints[name]), **small)
+    exact = {**small, "max_step_tokens": 200, "max_step_views": 8}
+    add_model(repository, OCR_ARCHITECTURE, original="ocr", checkpoint=str(checkpoints[OCR_ARCHITECTURE]), **exact)
     one_at_a_time = {"max_sequences": 1, "max_context": None, "cache_gib": 0.1}
     add_model(repository, "narrow", checkpoint=str(checkpoints["llama"]), queue_size=2, **one_at_a_time)
-    models = {"deepseek-coder": "coder"} | {name: name for name in (*ARCHITECTURES, "narrow")}
+    models = {"deepseek-coder": "coder", "deepseek-ocr": "ocr"}
+    models |= {name: name for name in (*ARCHITECTURES, OCR_ARCHITECTURE, "narrow")}
     stack = Stack(short_dir / "run", MODEL_REPOSITORY=str(repository), ADAPTER_MODELS=json.dumps(models))
     stack.up()
     yield stack

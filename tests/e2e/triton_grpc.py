@@ -11,7 +11,8 @@ import tritonclient.grpc as triton
 
 from tests.e2e.stack import Stack
 
-TYPES = {"text_input": "BYTES", "chat": "BYTES", "sampling_parameters": "BYTES", "input_ids": "INT32"}
+TYPES = {name: "BYTES" for name in ("text_input", "chat", "sampling_parameters", "image", "image_parameters")}
+TYPES["input_ids"] = "INT32"
 
 
 def infer(stack: Stack, model: str = "coder", **inputs: Any) -> list[dict[str, Any]]:
