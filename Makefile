@@ -69,12 +69,15 @@ $(INSTALLED): pyproject.toml
 test: $(INSTALLED) ## run every test, the real Triton included
 	$(PY) -m pytest
 
-.PHONY: bench-engine bench-ttft
+.PHONY: bench-engine bench-ttft bench-ocr
 bench-engine: $(INSTALLED) ## the engine beside transformers' generate, tokens per second
 	$(PY) -m benchmarks.engine_vs_generate
 
 bench-ttft: $(INSTALLED) ## time to first token through the adapter and straight over gRPC; needs `make up`
 	$(PY) -m benchmarks.time_to_first_token
+
+bench-ocr: $(INSTALLED) ## pages per minute, one at a time and 16 at once, and a long PDF; needs `make up`
+	$(PY) -m benchmarks.ocr_pages
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff and mypy --strict

@@ -41,14 +41,15 @@ def announce(mode: str, url: str, ports: Mapping[str, str]) -> bool:
         health = call(f"{url}/health")
     except (OSError, ValueError) as error:
         answer, health = {"error": str(error)}, {}
-    if "choices" not in answer or "checkpoint" not in health:
+    if "choices" not in answer or "models" not in health:
         print(f"The service does not answer: {answer}", file=sys.stderr)
         return False
+    models = "\n".join(map(_model_line, health["models"]))
     public_url = f"http://localhost:{ports['ADAPTER_PORT']}"
     print(f"""
 DeepSeek on Triton is up: {mode}.
 
-  model     {health["model"]} = {health["checkpoint"]} ({health["dtype"]} on {health["device"]})
+{models}
   API       {public_url}/v1
   docs      {public_url}/docs
   health    {public_url}/health
@@ -59,8 +60,14 @@ Try:
 
   curl {public_url}/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{json.dumps(body)}'
+  curl {public_url}/ocr/file -F file=@demo/ocr/page.png -F max_tokens=100
 """)
     return True
+
+
+def _model_line(model: dict[str, Any]) -> str:
+    loaded = f"{model['checkpoint']} ({model['dtype']} on {model['device']})"
+    return f"  model     {model['id']} = {loaded if model['checkpoint'] else model['reason'] or 'busy'}"
 
 
 if __name__ == "__main__":

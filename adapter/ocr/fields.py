@@ -45,7 +45,7 @@ class OcrFields(RequestModel):
     max_tokens: int | None = Field(
         None, ge=1, le=MAX_INT32, description="Most tokens per page; what the context holds if absent."
     )
-    top_p: float | None = Field(None, gt=0, le=1)
+    top_p: float | None = Field(None, gt=0, le=1, description="Draw from the likeliest tokens of this mass only.")
     seed: int | None = Field(None, ge=-MAX_INT64 - 1, le=MAX_INT64, description="Same seed, same text.")
     mode: Literal["tiny", "small", "base", "large", "gundam"] | None = Field(
         None, description="How finely the image is read; the model's own choice if absent."

@@ -1,4 +1,4 @@
-"""Write a random checkpoint in DeepSeek-OCR's own format beside this file: `python -m demo.ocr.initialize`.
+"""Write a random checkpoint in DeepSeek-OCR's own format, and a page to try: `python -m demo.ocr.initialize`.
 
 It reads nothing yet: it answers nonsense in the right shape, until it is trained.
 """
@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 
 import torch
+from PIL import Image, ImageDraw
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForImageTextToText, PreTrainedTokenizerFast
 
@@ -38,7 +39,18 @@ def make_tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer, bos_token=BOS, eos_token=EOS, pad_token=PAD)
 
 
+def draw_page() -> Image.Image:
+    """The page of README's examples."""
+    page = Image.new("L", (640, 400), "white")
+    draw = ImageDraw.Draw(page)
+    draw.text((40, 40), "Invoice 2041", font_size=36)
+    for row, line in enumerate(("Date: 21 November 2026", "3 boxes of paper    12.60", "Total    37.80")):
+        draw.text((40, 130 + 60 * row), line, font_size=26)
+    return page
+
+
 def main() -> None:
+    draw_page().save(FOLDER / "page.png", optimize=True)
     config_json = json.loads((FOLDER / "config.json").read_text())
     tokenizer = make_tokenizer()
     config = translate(config_json, tokenizer.get_vocab()["<image>"])

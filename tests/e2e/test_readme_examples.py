@@ -35,13 +35,19 @@ def test_there_is_a_curl_for_each_endpoint() -> None:
         "/health",
         "/health/live",
         "/health/ready",
+        "/ocr",
+        "/ocr/file",
+        "/ocr/stream",
+        "/ocr/batch",
+        "/ocr/jobs",
+        "/v1/ocr",
     }
 
 
 @pytest.mark.parametrize("curl", CURLS, ids=lambda curl: curl.split()[1].rsplit("8000")[-1])
 def test_the_curl_examples_answer(stack: Stack, curl: str) -> None:
     command = curl.replace("curl ", "curl --silent --fail-with-body ", 1).replace("http://localhost:8000", stack.url)
-    assert run(["bash", "-c", command]).startswith("{")
+    assert run(["bash", "-c", command]).startswith("data: " if "/ocr/stream" in curl else "{")
 
 
 def test_the_printed_curl_gives_a_function_that_sorts(stack: Stack) -> None:
