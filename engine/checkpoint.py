@@ -28,11 +28,15 @@ from engine.models.transformers_decoder import TransformersDecoder
 
 FUSED = frozenset({"llama", "qwen2"})
 """Architectures (`model_type`) with a path of their own."""
-VISION = {"unlimited_ocr": DeepseekOcrVision, "deepseek_ocr2": DeepseekOcr2Vision}
+VISION: dict[str, type[DeepseekOcrVision] | type[DeepseekOcr2Vision]] = {
+    "unlimited_ocr": DeepseekOcrVision,
+    "deepseek_ocr2": DeepseekOcr2Vision,
+}
 """Architectures that read images; transformers knows version 1's by the name of another model that has it."""
 SUPPORTED = FUSED | {"qwen3", "deepseek_v2"} | VISION.keys()
 """Architectures that load: checked token by token against transformers' `generate`."""
-_IMAGE_TOKEN = "<image>"
+IMAGE_MARK = "<image>"
+"""Where an image goes in a raw prompt, and the token that stands for its embeddings."""
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
 
 
@@ -107,9 +111,9 @@ def _load_config(name: str) -> tuple[PretrainedConfig, Any]:
     if not is_deepseek_ocr(written):
         return _load(AutoConfig, name, "config.json"), _load(AutoTokenizer, name, "the tokenizer", use_fast=True)
     tokenizer = _load(PreTrainedTokenizerFast, name, "the tokenizer")
-    image_token_id = tokenizer.get_vocab().get(_IMAGE_TOKEN)
+    image_token_id = tokenizer.get_vocab().get(IMAGE_MARK)
     if image_token_id is None:
-        raise LoadError(f"the tokenizer of {name} has no token {_IMAGE_TOKEN}; copy the one of its model.")
+        raise LoadError(f"the tokenizer of {name} has no token {IMAGE_MARK}; copy the one of its model.")
     try:
         return translate(written, image_token_id), tokenizer
     except (KeyError, ValueError, TypeError) as error:
@@ -169,7 +173,7 @@ def _check_supported(name: str, model_config: Any) -> None:
     layer_types = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
     if getattr(model_config, "use_sliding_window", False) or layer_types:
         raise LoadError(f"{name} uses sliding-window attention, which is not supported; load a model without it.")
-    rope = (getattr(model_config, "rope_parameters", None) or {}).get("rope_type", "default")
+    rope = (getattr(text_config, "rope_parameters", None) or {}).get("rope_type", "default")
     if rope in ("dynamic", "longrope"):
         raise LoadError(f"{name} scales RoPE by the length of the text ({rope}), which can't be batched.")
 

@@ -46,7 +46,9 @@ class EngineConfig(BaseModel):
         ge=1,
         description="Views of images (tiles too) in one batch; null: 16 on a GPU, 1 on a CPU, where more cost more.",
     )
-    max_image_pixels: int = Field(100_000_000, ge=1, description="Largest image that is decoded.")
+    max_image_pixels: int = Field(
+        100_000_000, ge=1, description="Most pixels that the images of one prompt have together."
+    )
     max_images: int = Field(16, ge=1, description="Most images in one prompt.")
 
     @model_validator(mode="after")

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from engine.images import ImageViews
 from engine.models.deepseek_ocr import VisionEncoder
-from engine.request import Request
+from engine.request import PromptImage, Request
 from engine.sequence import Sequence
+
+_UNIT_SIDE = 640
+"""Side of the views that the limit counts; a view's memory grows with the fourth power of its side."""
 
 
 class ImageEncoding:
@@ -21,43 +26,47 @@ class ImageEncoding:
         self._encoder = encoder
         self._max_views = max_views
 
-    def choose(self, sequences: list[Sequence]) -> list[Request]:
-        """The next requests to encode, in order of arrival: as many as have `max_views` together, or the first."""
-        waiting = dict.fromkeys(s.request for s in sequences if s.request.prompt.images and not s.request.is_encoded)
-        chosen: list[Request] = []
+    def choose(self, sequences: Iterable[Sequence]) -> dict[PromptImage, Request]:
+        """The next images to encode, in order of arrival: as many as have `max_views` together, or the first."""
+        chosen: dict[PromptImage, Request] = {}
         num_views = 0
-        for request in waiting:
-            num_views += sum(image.views.num_views for image in request.prompt.images)
-            if chosen and num_views > self._max_views:
-                break
-            chosen.append(request)
+        for request in dict.fromkeys(sequence.request for sequence in sequences):
+            for image in request.prompt.images:
+                if image.embeddings is not None:
+                    continue
+                num_views += 1 + image.layout.num_tiles
+                if chosen and num_views > self._max_views:
+                    return chosen
+                chosen[image] = request
         return chosen
 
-    def encode(self, requests: list[Request]) -> None:
-        """Give every image of these requests its embeddings."""
+    def encode(self, images: Iterable[PromptImage]) -> None:
+        """Give these images their embeddings, and drop their pixels."""
         assert self._encoder is not None, "a prompt has images, and the checkpoint reads none"
-        images = [image for request in requests for image in request.prompt.images]
-        views = iter(self._encode([image.views.view[None] for image in images]))
-        tiles = iter(self._encode([image.views.tiles for image in images]))
-        for image in images:
-            image.embeddings = self._encoder.arrange(image.views, next(views)[0], next(tiles))
+        views = {image: image.views for image in images if image.views is not None}
+        whole = self._encode(views, lambda pixels: pixels.view[None])
+        tiles = self._encode(views, lambda pixels: pixels.tiles)
+        for image in views:
+            image.embeddings = self._encoder.arrange(image.layout, whole[image][0], tiles.get(image))
+            image.views = None
             assert len(image.embeddings) == image.num_tokens
 
-    def _encode(self, stacks: list[NDArray[np.uint8]]) -> list[Tensor]:
+    def _encode(
+        self, views: dict[PromptImage, ImageViews], of: Callable[[ImageViews], NDArray[np.uint8]]
+    ) -> dict[PromptImage, Tensor]:
         """Encode stacks of views, `[num_views, side, side, 3]` each; those of the same side go together."""
-        assert self._encoder is not None
-        by_side = defaultdict(list)
-        for index, stack in enumerate(stacks):
-            if len(stack):
-                by_side[stack.shape[1]].append(index)
-        encoded = [torch.empty(0)] * len(stacks)
-        for indices in by_side.values():
-            views = np.concatenate([stacks[i] for i in indices])
-            # One prompt may have more views than a step; their number at once decides what memory this takes.
-            parts = [
-                self._encoder.encode(views[i : i + self._max_views]) for i in range(0, len(views), self._max_views)
-            ]
-            sizes = [len(stacks[i]) for i in indices]
-            for i, features in zip(indices, torch.split(torch.cat(parts), sizes), strict=True):
-                encoded[i] = features
+        by_side: defaultdict[int, dict[PromptImage, NDArray[np.uint8]]] = defaultdict(dict)
+        for image, pixels in views.items():
+            if len(stack := of(pixels)):
+                by_side[stack.shape[1]][image] = stack
+        encoded: dict[PromptImage, Tensor] = {}
+        for side, stacks in by_side.items():
+            features = self._encode_all(np.concatenate(list(stacks.values())), side)
+            parts = torch.split(features, [len(stack) for stack in stacks.values()])
+            encoded |= zip(stacks, parts, strict=True)
         return encoded
+
+    def _encode_all(self, views: NDArray[np.uint8], side: int) -> Tensor:
+        assert self._encoder is not None
+        at_once = max(1, int(self._max_views * (_UNIT_SIDE / side) ** 4))
+        return torch.cat([self._encoder.encode(views[i : i + at_once]) for i in range(0, len(views), at_once)])

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from engine.checkpoint import Checkpoint
+from engine.checkpoint import IMAGE_MARK, Checkpoint
 from engine.errors import InvalidRequest
-from engine.images import ImageViews
+from engine.images import ViewLayout
 from engine.prompt import Message, PromptEncoder, parse_chat
 from engine.request import Prompt, PromptImage
-
-IMAGE_MARK = "<image>"
 
 
 class ImagePromptEncoder(PromptEncoder):
@@ -21,8 +19,8 @@ class ImagePromptEncoder(PromptEncoder):
         self._image_token_id = checkpoint.image_token_id
         self._start = [] if checkpoint.bos_token_id is None else [checkpoint.bos_token_id]
 
-    def encode_raw(self, field: str, text: str, images: list[ImageViews]) -> Prompt:
-        """Tokenize a raw prompt, after the token that begins every text.
+    def encode_raw(self, field: str, text: str, images: list[ViewLayout]) -> Prompt:
+        """Tokenize a raw prompt, after the token that begins every text. The images' pixels are not needed yet.
 
         Raises:
             InvalidRequest: `<image>`s and images differ in number, or it is longer than the context.
@@ -33,14 +31,14 @@ class ImagePromptEncoder(PromptEncoder):
             raise InvalidRequest(field, f"it has {len(pieces) - 1} {IMAGE_MARK} for {len(images)} images")
         tokens = self._start + self._encode(pieces[0])
         placed = []
-        for views, piece in zip(images, pieces[1:], strict=True):
-            num_tokens = self._vision.num_tokens(views)
-            placed.append(PromptImage(views, len(tokens), num_tokens))
+        for layout, piece in zip(images, pieces[1:], strict=True):
+            num_tokens = self._vision.num_tokens(layout)
+            placed.append(PromptImage(layout, len(tokens), num_tokens))
             tokens += [self._image_token_id] * num_tokens + self._encode(piece)
         return Prompt(self._check(field, tokens), tuple(placed))
 
-    def encode_messages(self, chat_json: bytes, images: list[ImageViews]) -> Prompt:
-        """Join the messages of a chat to a raw prompt: these models know no roles.
+    def encode_messages(self, chat_json: bytes, images: list[ViewLayout]) -> Prompt:
+        """Join the messages of a chat to a raw prompt: these models know no roles and no names.
 
         Raises:
             InvalidRequest: the JSON is not a chat, or see `encode_raw`.

@@ -6,26 +6,42 @@ Geometry and pixels follow DeepSeek-OCR's own preprocessing: Pillow's bicubic re
 from __future__ import annotations
 
 import io
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, TiffTags
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from engine.errors import InvalidRequest
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "PPM", "AVIF")
+TOKEN_SIDE = 64
+"""Pixels of a view's side that become one embedding."""
+_MAX_SIDE = 1280
 _MIN_TILES, _MAX_TILES = 2, 6
 _GREY = (127, 127, 127)
-_STRETCH_UP_TO = 640
-"""Views up to this side are stretched to a square; larger ones keep their proportions and are padded."""
-_SIDE_STEP = 64
-"""Pixels of a view's side that become one token."""
+_MAX_PROPORTION = 200
+"""Longer side to shorter; beyond it nothing is left of the shorter one in a view."""
+_MAX_SCANS = 100
+"""Of a progressive JPEG, which has about ten: each costs as much time as the whole image, and next to no bytes."""
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+"""What undoes each EXIF orientation."""
+_BITS_PER_SAMPLE = next(tag for tag, info in TiffTags.TAGS_V2.items() if info.name == "BitsPerSample")
 
-Image.MAX_IMAGE_PIXELS = None  # `max_pixels` below is checked before any pixel is decoded, and says so better
+Image.MAX_IMAGE_PIXELS = None  # the engine's own limit is checked before any pixel is decoded, and says so better
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,31 +53,32 @@ class ImageMode:
     tile_size: int
     crop: bool
     """Whether an image larger than a tile is also seen in tiles."""
+    stretch: bool = False
+    """Whether the view is stretched to a square; else it keeps its proportions and is padded."""
 
 
-MODES = {
-    "tiny": ImageMode(512, 512, crop=False),
-    "small": ImageMode(640, 640, crop=False),
-    "base": ImageMode(1024, 1024, crop=False),
-    "large": ImageMode(1280, 1280, crop=False),
-    "gundam": ImageMode(1024, 640, crop=True),
-}
+@dataclass(frozen=True, slots=True)
+class ViewLayout:
+    """The views that an image of some size is cut into."""
+
+    mode: ImageMode
+    columns: int = 0
+    """Of tiles; 0 where there are none."""
+    rows: int = 0
+
+    @property
+    def num_tiles(self) -> int:
+        return self.columns * self.rows
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ImageViews:
-    """An image as the encoder gets it."""
+    """The pixels of an image's views, as they are; the encoder scales them to -1 … 1."""
 
     view: NDArray[np.uint8]
     """Of the whole: `[base_size, base_size, 3]`."""
     tiles: NDArray[np.uint8]
-    """`[num_tiles, tile_size, tile_size, 3]`, row by row; none where the image is not cut."""
-    columns: int
-    rows: int
-
-    @property
-    def num_views(self) -> int:
-        return 1 + len(self.tiles)
+    """`[num_tiles, tile_size, tile_size, 3]`, row by row."""
 
 
 class ImageParameters(BaseModel):
@@ -70,74 +87,106 @@ class ImageParameters(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     mode: str | None = None
-    base_size: int | None = Field(None, ge=_SIDE_STEP, le=1280, multiple_of=_SIDE_STEP)
-    image_size: int | None = Field(None, ge=_SIDE_STEP, le=1280, multiple_of=_SIDE_STEP)
+    base_size: int | None = Field(None, ge=TOKEN_SIDE, le=_MAX_SIDE, multiple_of=TOKEN_SIDE)
+    image_size: int | None = Field(None, ge=TOKEN_SIDE, le=_MAX_SIDE, multiple_of=TOKEN_SIDE)
     crop_mode: bool | None = None
 
 
-def parse_mode(text: bytes | None, modes: dict[str, ImageMode], default: str) -> ImageMode:
+def parse_mode(text: bytes, modes: Mapping[str, ImageMode], default: str) -> ImageMode:
     """Read `image_parameters`: a mode by name, or what differs from the default one.
 
     Raises:
         InvalidRequest: names the parameter.
     """
     try:
-        given = ImageParameters.model_validate_json(text or b"{}")
+        given = ImageParameters.model_validate_json(text)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "image_parameters"
         raise InvalidRequest(field, first["msg"]) from error
     if given.mode is None:
-        base = modes[default]
-        crop = base.crop if given.crop_mode is None else given.crop_mode
-        if not crop:  # one view, of `image_size`, as in DeepSeek's own code
-            side = given.image_size or given.base_size or base.base_size
-            return ImageMode(side, side, crop=False)
-        return ImageMode(given.base_size or base.base_size, given.image_size or base.tile_size, crop=True)
+        return _mode_of_sizes(given, modes, modes[default])
     if given.mode not in modes:
         raise InvalidRequest("mode", f"there is no mode {given.mode!r}; this model has {', '.join(modes)}")
-    if len(given.model_fields_set) > 1:
+    if len(given.model_dump(exclude_none=True)) > 1:
         raise InvalidRequest("mode", "it says all about the sizes; leave base_size, image_size and crop_mode out")
     return modes[given.mode]
 
 
-def decode_image(data: bytes, max_pixels: int) -> Image.Image:
-    """Decode the first frame: upright after its EXIF orientation, RGB, transparency over white.
-
-    Raises:
-        InvalidRequest: it is no image, a broken one, or too large.
-    """
-    try:
-        with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if image.width * image.height > max_pixels:
-                size = f"{image.width}×{image.height}"
-                raise InvalidRequest("image", f"{size} pixels are more than {max_pixels}; send it smaller")
-            image.load()
-            return _to_rgb(ImageOps.exif_transpose(image))
-    except InvalidRequest:
-        raise
-    except Exception as error:  # Pillow's decoders raise whatever a broken file makes them raise
-        raise InvalidRequest("image", f"it can't be read as an image: {error}") from error
+def _mode_of_sizes(given: ImageParameters, modes: Mapping[str, ImageMode], base: ImageMode) -> ImageMode:
+    if base.crop if given.crop_mode is None else given.crop_mode:
+        return ImageMode(given.base_size or base.base_size, given.image_size or base.tile_size, crop=True)
+    sides = {given.base_size, given.image_size} - {None} or {base.base_size}
+    if len(sides) > 1:
+        raise InvalidRequest("image_size", "without crop_mode there is one view; give base_size or image_size")
+    side = sides.pop() or base.base_size
+    stretched_up_to = max((mode.base_size for mode in modes.values() if mode.stretch), default=0)
+    return ImageMode(side, side, crop=False, stretch=side <= stretched_up_to)
 
 
-def cut_views(image: Image.Image, mode: ImageMode) -> ImageViews:
-    """Resize and cut an RGB image.
+class EncodedImage:
+    """An image whose header is read; its pixels are not decoded yet."""
 
-    Returns:
-        Pixels as they are; the encoder scales them to -1 … 1.
-    """
-    tile, columns, rows = mode.tile_size, 1, 1
+    def __init__(self, data: bytes) -> None:
+        """Read the header.
+
+        Raises:
+            InvalidRequest: it is no image, or one that can't be cut into views.
+        """
+        try:
+            self._image = Image.open(io.BytesIO(data), formats=FORMATS)
+            # Pillow would decode a whole PNG to see whether one follows its pixels.
+            has_exif = self._image.format != "PNG" or "exif" in self._image.info
+            orientation = self._image.getexif().get(_ORIENTATION) if has_exif else None
+        except Exception as error:  # Pillow's readers raise whatever a broken file makes them raise
+            raise InvalidRequest("image", f"it can't be read as an image: {error}") from error
+        self._upright = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+        width, height = self._image.size
+        self.size = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
+        """Width and height in pixels, upright."""
+        if max(self.size) > _MAX_PROPORTION * min(self.size):
+            raise InvalidRequest("image", f"{width}×{height} pixels are too narrow to read; send a part of it")
+        if self._image.format == "JPEG" and data.count(b"\xff\xda") > _MAX_SCANS:
+            raise InvalidRequest("image", f"it is a JPEG of more than {_MAX_SCANS} scans; save it anew")
+
+    @property
+    def num_pixels(self) -> int:
+        return self.size[0] * self.size[1]
+
+    def decode(self) -> Image.Image:
+        """The first frame: upright, RGB, transparency over white.
+
+        Raises:
+            InvalidRequest: it is broken.
+        """
+        try:
+            image = _to_rgb(self._image)
+        except Exception as error:  # as above
+            raise InvalidRequest("image", f"it can't be read as an image: {error}") from error
+        return image if self._upright is None else image.transpose(self._upright)
+
+
+def lay_out(size: tuple[int, int], mode: ImageMode) -> ViewLayout:
+    """Choose the views of an image of this width and height."""
+    if mode.crop and max(size) > mode.tile_size:
+        return ViewLayout(mode, *choose_grid(*size, mode.tile_size))
+    return ViewLayout(mode)
+
+
+def cut_views(image: Image.Image, layout: ViewLayout) -> ImageViews:
+    """Resize and cut an RGB image."""
+    mode, tile = layout.mode, layout.mode.tile_size
     tiles = np.zeros((0, tile, tile, 3), np.uint8)
-    if mode.crop and max(image.size) > tile:
-        columns, rows = choose_grid(image.width, image.height, tile)
-        resized = np.asarray(image.resize((columns * tile, rows * tile), Image.Resampling.BICUBIC))
-        tiles = resized.reshape(rows, tile, columns, tile, 3).swapaxes(1, 2).reshape(-1, tile, tile, 3)
+    if layout.num_tiles:
+        resized = image.resize((layout.columns * tile, layout.rows * tile), Image.Resampling.BICUBIC)
+        grid = np.asarray(resized).reshape(layout.rows, tile, layout.columns, tile, 3)
+        tiles = grid.swapaxes(1, 2).reshape(-1, tile, tile, 3)
     square = (mode.base_size, mode.base_size)
-    if not mode.crop and mode.base_size <= _STRETCH_UP_TO:
+    if mode.stretch:
         view = image.resize(square, Image.Resampling.BICUBIC)
     else:
         view = ImageOps.pad(image, square, Image.Resampling.BICUBIC, color=_GREY)
-    return ImageViews(np.asarray(view), tiles, columns, rows)
+    return ImageViews(np.asarray(view), tiles)
 
 
 def choose_grid(width: int, height: int, tile_size: int) -> tuple[int, int]:
@@ -165,16 +214,20 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode.startswith(("I", "F")):
         return _scale_to_bytes(image).convert("RGB")
     if image.has_transparency_data:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, "white")
-        return Image.alpha_composite(white, rgba).convert("RGB")
+        image = image.convert("RGBA")
+        opaque = Image.new("RGB", image.size, "white")
+        opaque.paste(image, mask=image.getchannel("A"))
+        return opaque
     return image.convert("RGB")
 
 
 def _scale_to_bytes(image: Image.Image) -> Image.Image:
     """Greyscale of more than 8 bits, which Pillow would clip at 255 instead."""
-    values: NDArray[Any] = np.asarray(image, np.float32)
-    peak = float(values.max(initial=0))
-    # 32-bit and floating-point files don't say what white is: the usual values that hold the brightest pixel.
-    white = 65535.0 if image.mode.startswith("I;16") else next((w for w in (1.0, 255.0, 65535.0) if peak <= w), peak)
+    values: NDArray[Any] = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+    if image.mode.startswith("I;16"):
+        bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]  # scanners write TIFFs of 10 or 12
+        white = 2.0**bits - 1
+    else:  # these don't say what white is: the usual value that holds the brightest pixel
+        peak = float(values.max(initial=0))
+        white = next((white for white in (1.0, 255.0, 65535.0) if peak <= white), peak)
     return Image.fromarray(np.clip(values * (255.0 / white), 0, 255).astype(np.uint8))

@@ -19,7 +19,7 @@ from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
 from engine.repetition import LoopDetector, NgramRule
-from engine.request import FinishReason, Output, Request
+from engine.request import FinishReason, Output, PromptImage, Request
 from engine.runner import Runner
 from engine.sampler import SampledToken, Sampler
 from engine.sampling_params import SamplingParams
@@ -158,27 +158,47 @@ class Engine:
             request = self._inbox.get()
             if request is None:
                 return False
-            self._add(request)
+            try:
+                sequences = self._sequences(request)
+            except Exception:
+                logger.exception("a request could not be begun")
+                self._refuse(request, StepFailed(_FAILED))
+                continue
+            for sequence in sequences:
+                self._scheduler.add(sequence)
         return True
 
-    def _add(self, request: Request) -> None:
+    def _refuse(self, request: Request, error: EngineError) -> None:
+        """End a request that never reached the scheduler."""
+        self._leave(request.params.n)
+        request.num_unfinished = 0
+        request.listener.on_error(error)
+
+    def _sequences(self, request: Request) -> list[Sequence]:
         params = request.params
         max_tokens = params.max_tokens or min(self._default_max_tokens, self._max_output(request))
         max_tokens = max(max_tokens, params.min_tokens)
         tokenizer = self._checkpoint.tokenizer.backend_tokenizer
-        for choice in range(params.n):
-            text = TextStream(tokenizer, params.stop, params.skip_special_tokens)
-            rule, detector = self._ngram_rule(params), self._loop_detector(params)
-            self._scheduler.add(Sequence(request, choice, text, max_tokens, rule, detector))
+        return [
+            Sequence(
+                request,
+                choice,
+                TextStream(tokenizer, params.stop, params.skip_special_tokens),
+                max_tokens,
+                self._ngram_rule(params),
+                self._loop_detector(params),
+            )
+            for choice in range(params.n)
+        ]
 
     def _ngram_rule(self, params: SamplingParams) -> NgramRule | None:
         if params.no_repeat_ngram_size == 0:
             return None
-        whitelist: set[int] = set()
-        for token in params.no_repeat_ngram_whitelist:
-            encode = self._checkpoint.tokenizer.encode
-            whitelist |= {token} if isinstance(token, int) else set(encode(token, add_special_tokens=False))
-        return NgramRule(params.no_repeat_ngram_size, params.no_repeat_ngram_window, frozenset(whitelist))
+        find = self._checkpoint.tokenizer.backend_tokenizer.token_to_id
+        # What is no token of this model can't come, and needs no leave to.
+        tokens = (find(token) if isinstance(token, str) else token for token in params.no_repeat_ngram_whitelist)
+        whitelist = frozenset(token for token in tokens if token is not None)
+        return NgramRule(params.no_repeat_ngram_size, params.no_repeat_ngram_window, whitelist)
 
     def _loop_detector(self, params: SamplingParams) -> LoopDetector | None:
         given = params.max_repetition_tokens
@@ -200,14 +220,22 @@ class Engine:
 
     def _encode_images(self) -> None:
         """Encode images of waiting requests, as many as a step may; the others' tokens are held up no longer."""
-        requests = self._image_encoding.choose(self._scheduler.sequences)
-        if not requests:
+        images = self._image_encoding.choose(self._scheduler.sequences)
+        if not images:
             return
         try:
-            self._image_encoding.encode(requests)
+            self._image_encoding.encode(images)
         except Exception:
-            logger.exception("the images of %d requests could not be encoded", len(requests))
-            failed = [sequence for sequence in self._scheduler.sequences if sequence.request in requests]
+            logger.exception("%d images could not be encoded; they are tried one by one", len(images))
+            for image, request in images.items():
+                self._encode_alone(image, request)
+
+    def _encode_alone(self, image: PromptImage, request: Request) -> None:
+        try:
+            self._image_encoding.encode([image])
+        except Exception:
+            logger.exception("an image could not be encoded")
+            failed = [sequence for sequence in self._scheduler.sequences if sequence.request is request]
             self._fail(failed, StepFailed(_FAILED))
 
     def _drop_cancelled(self) -> None:
@@ -263,6 +291,10 @@ class Engine:
 
     def _remove(self, sequence: Sequence) -> None:
         self._scheduler.remove(sequence)
+        self._leave(1)
+
+    def _leave(self, num_sequences: int) -> None:
+        """Make room for others."""
         with self._room:
-            self._num_inside -= 1
+            self._num_inside -= num_sequences
             self._room.notify_all()

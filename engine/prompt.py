@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated, Any, Literal
 
 from jinja2 import TemplateError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerFast
 
 from engine.errors import InvalidRequest
@@ -23,6 +23,12 @@ class Part(BaseModel):
 
     type: Literal["text", "image"]
     text: str = ""
+
+    @model_validator(mode="after")
+    def _an_image_has_no_text(self) -> Part:
+        if self.type == "image" and self.text:
+            raise ValueError("an image has no text; send it as a part of its own")
+        return self
 
 
 Parts = Annotated[list[Part], Field(max_length=MAX_PARTS, fail_fast=True)]

@@ -1,12 +1,14 @@
-"""What keeps a model from saying the same thing forever. A token costs the same, however many came before."""
+"""What keeps a model from saying the same thing forever. A token costs the same, however many came before it."""
 
 from __future__ import annotations
 
 from collections import deque
 
-_GRAM = 5
-"""Tokens that count as a repeated passage when they come again: short enough to notice loops with small changes."""
-_SHARE = 0.9
+_GRAM = 4
+"""Tokens by which an earlier passage is found again."""
+_MIN_RUN = 8
+_SHARE = 1 / 3
+"""Of the last tokens: the n-gram rule interrupts a loop at every 20 or 30, and it takes some to be back in it."""
 
 
 class NgramRule:
@@ -51,23 +53,36 @@ class NgramRule:
 
 
 class LoopDetector:
-    """Notices a text that has gone on for `max_tokens` with hardly anything it had not said before.
+    """Notices a text that goes on repeating its own passages.
 
-    Small changes from turn to turn, as counters or the n-gram rule make them, don't hide a loop.
+    A token counts as repeated once it has followed an earlier passage for `_MIN_RUN` tokens, so that the small
+    changes from turn to turn which counters or the n-gram rule make don't hide a loop, and a table of a few values,
+    whose cells come again in any order, is none.
     """
 
     def __init__(self, max_tokens: int) -> None:
+        self._num_tokens = 0
         self._recent: deque[int] = deque(maxlen=_GRAM)
-        self._seen: set[tuple[int, ...]] = set()
+        self._last: dict[tuple[int, ...], int] = {}
+        """Where each n-gram came last."""
+        self._distance = 0
+        self._run = 0
+        """For how many tokens the text has been the same as `_distance` tokens before."""
         self._is_repeated: deque[bool] = deque(maxlen=max_tokens)
         self._num_repeated = 0
 
     def append(self, token: int) -> bool:
         """Add a token; returns whether the text is in a loop now."""
         self._recent.append(token)
+        self._num_tokens += 1
         gram = tuple(self._recent)
-        is_repeated = gram in self._seen
-        self._seen.add(gram)
+        distance = self._num_tokens - self._last.get(gram, self._num_tokens)
+        self._last[gram] = self._num_tokens
+        self._run = self._run + 1 if distance and distance == self._distance else 0
+        self._distance = distance
+        return self._count(self._run >= _MIN_RUN)
+
+    def _count(self, is_repeated: bool) -> bool:
         window = self._is_repeated
         if len(window) == window.maxlen:
             self._num_repeated -= window[0]

@@ -11,7 +11,7 @@ from engine.sampling_params import SamplingParams
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from engine.images import ImageViews
+    from engine.images import ImageViews, ViewLayout
 
 FinishReason = Literal["stop", "length", "repetition", "cancelled"]
 
@@ -51,9 +51,11 @@ class Listener(Protocol):
 class PromptImage:
     """An image, and which of a prompt's tokens stand for it."""
 
-    views: ImageViews
+    layout: ViewLayout
     start: int
     num_tokens: int
+    views: ImageViews | None = None
+    """Its pixels, until it is encoded."""
     embeddings: Tensor | None = None
     """`[num_tokens, hidden_size]`, once it is encoded."""
 

@@ -66,7 +66,11 @@ class Sampler:
             biases = params.token_bias
             logits[list(biases)] += torch.tensor(list(biases.values()), device=logits.device)
         if sequence.ngram_rule and (banned := sequence.ngram_rule.banned()):
-            logits[list(banned)] = -torch.inf
+            tokens = list(banned)
+            scores = logits[tokens]
+            logits[tokens] = -torch.inf
+            if logits.max() == -torch.inf:  # nothing else is left to say
+                logits[tokens] = scores
         if sequence.num_output_tokens < params.min_tokens:
             logits[list(self._eos_token_ids | params.stop_tokens)] = -torch.inf
 

@@ -13,7 +13,7 @@ MAX_CHOICES = 128
 MAX_STOP_STRINGS = 64
 MAX_TOKEN_IDS = 1024
 MAX_LOGPROBS = 20
-MAX_NGRAM = 1024
+MAX_NGRAM = 128
 MAX_WHITELIST = 64
 MAX_REPETITION = 65536
 _GREEDY_BELOW = 1e-5
@@ -51,7 +51,7 @@ class SamplingParams(BaseModel):
     """0: no rule. Over the output alone, within the last `no_repeat_ngram_window` tokens, or all of it."""
     no_repeat_ngram_window: int | None = Field(None, ge=1)
     no_repeat_ngram_whitelist: list[TokenId | TokenText] = Field([], max_length=MAX_WHITELIST, fail_fast=True)
-    """Tokens, or texts whose tokens, may always be repeated."""
+    """Tokens that may always be repeated: ids, or as the vocabulary spells them."""
     max_repetition_tokens: int | None = Field(None, ge=0, le=MAX_REPETITION)
     """How long an output may go on repeating itself before it ends as `repetition`; 0: forever, None: the engine's."""
 

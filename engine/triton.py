@@ -20,7 +20,7 @@ from engine.config import read_config
 from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError
 from engine.image_prompt import ImagePromptEncoder
-from engine.images import ImageViews, cut_views, decode_image, parse_mode
+from engine.images import EncodedImage, ImageMode, cut_views, lay_out, parse_mode
 from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
@@ -32,6 +32,8 @@ from engine.triton_inputs import Inputs
 
 logger = logging.getLogger(__name__)
 
+_MAX_DECODING = 4
+"""Images decoded at once, for their memory: up to 8 bytes a pixel."""
 _SWITCHED = ("finish_reason", "logprobs", "num_input_tokens", "num_output_tokens")
 """Outputs that clients of vLLM's backend switch on by a `return_…` input; here they are on unless it is false."""
 
@@ -65,11 +67,10 @@ class EngineModel:
 
         While it waits, Triton's queue fills, and turns requests away by its own policy.
         """
-        streams = [stream for stream in self._open_all(requests) if stream]
-        for stream in streams:
-            self._sender.add(stream)
-        for stream in streams:
-            self._engine.submit(stream.request)
+        for stream in self._open_all(requests):
+            if stream:
+                self._sender.add(stream)
+                self._engine.submit(stream.request)
 
     def finalize(self) -> None:
         """End both threads; whatever is unfinished gets an error first."""
@@ -178,28 +179,43 @@ class OcrModel(EngineModel):
             raise LoadError(f"{self._checkpoint.name} reads no images; serve it as the coder model.")
         self._vision = self._checkpoint.vision
         self._encoder = ImagePromptEncoder(self._checkpoint, self._engine.max_context)
-        self._pool = ThreadPoolExecutor(num_cores(), "images")
+        self._pool = ThreadPoolExecutor(min(num_cores(), _MAX_DECODING), "images")
 
     def _open_all(self, requests: list[Any]) -> Iterable[Stream | None]:
         return self._pool.map(self._open, requests)
 
     def _prompt(self, inputs: Inputs) -> tuple[Prompt, str | None]:
         name = inputs.only_one_of("text_input", "chat")
-        images = self._images(inputs)
+        images, mode = self._images(inputs), self._mode(inputs)
+        # The prompt's length is known, and refused, before any pixel is decoded.
+        layouts = [lay_out(image.size, mode) for image in images]
+        text = None
         if name == "chat":
-            return self._encoder.encode_messages(inputs.data(name), images), None
-        text = inputs.string(name)
-        return self._encoder.encode_raw(name, text, images), text
+            prompt = self._encoder.encode_messages(inputs.data(name), layouts)
+        else:
+            text = inputs.string(name)
+            prompt = self._encoder.encode_raw(name, text, layouts)
+        for image, placed in zip(images, prompt.images, strict=True):
+            placed.views = cut_views(image.decode(), placed.layout)
+        return prompt, text
 
-    def _images(self, inputs: Inputs) -> list[ImageViews]:
-        given = inputs.data("image_parameters") if inputs.has("image_parameters") else None
+    def _mode(self, inputs: Inputs) -> ImageMode:
+        given = inputs.data("image_parameters") if inputs.has("image_parameters") else b"{}"
         mode = parse_mode(given, self._vision.modes, self._vision.default_mode)
-        if objection := self._vision.check(mode):
+        if objection := self._vision.objection(mode):
             raise InvalidRequest("image_parameters", objection)
+        return mode
+
+    def _images(self, inputs: Inputs) -> list[EncodedImage]:
         encoded = inputs.array("image").tolist() if inputs.has("image") else []
-        if len(encoded) > self._config.max_images:
-            raise InvalidRequest("image", f"{len(encoded)} images are more than {self._config.max_images}; send fewer")
-        return [cut_views(decode_image(data, self._config.max_image_pixels), mode) for data in encoded]
+        max_images, max_pixels = self._config.max_images, self._config.max_image_pixels
+        if len(encoded) > max_images:
+            raise InvalidRequest("image", f"{len(encoded)} images are more than {max_images}; send fewer")
+        images = [EncodedImage(data) for data in encoded]
+        num_pixels = sum(image.num_pixels for image in images)
+        if num_pixels > max_pixels:
+            raise InvalidRequest("image", f"{num_pixels} pixels are more than {max_pixels}; send it smaller")
+        return images
 
 
 class TritonReply:

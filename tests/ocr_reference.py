@@ -42,7 +42,8 @@ class Reference:
         self.model = AutoModelForImageTextToText.from_pretrained(folder, config=config, dtype=torch.float32)
 
     def inputs(self, image: Image.Image, mode: ImageMode) -> dict[str, Any]:
-        if not mode.crop and mode.base_size <= 640:
+        # DeepSeek's own code stretches small views, which transformers' processor of version 2 does not.
+        if not mode.crop and mode.base_size <= (768 if self._is_v2 else 640):
             values = np.asarray(image.resize((mode.base_size, mode.base_size), Image.Resampling.BICUBIC), np.float32)
             pixels = {"pixel_values": torch.from_numpy(values / 255 * 2 - 1).permute(2, 0, 1)[None]}
             num_tiles, columns, rows = 0, 1, 1

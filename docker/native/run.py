@@ -96,7 +96,8 @@ def wait_until_ready(settings: Settings, processes: Processes) -> None:
                     )
                     log = settings.run_dir / "triton.log"
                     raise Failed(f"model {model['name']} was not loaded: {cause}\n(the whole log: {log})")
-            are_loaded = all(model.get("state") == "READY" for model in models)
+            states = [model.get("state") for model in models if model.get("reason") != "unloaded"]
+            are_loaded = bool(states) and set(states) == {"READY"}
             if are_loaded and call(f"{settings.adapter_url}/health/ready", timeout_s=5).get("status") == "ready":
                 return
         except (OSError, ValueError):

@@ -150,6 +150,21 @@ def test_a_wrong_checkpoint_is_one_sentence(own_stack: Stack) -> None:
     assert processes(own_stack) == {}
 
 
+@pytest.mark.parametrize(
+    ("variable", "checkpoint", "says"),
+    [
+        ("CODER_CHECKPOINT", "demo/ocr", "reads images; serve it as the ocr model"),
+        ("OCR_CHECKPOINT", "demo/coder", "reads no images; serve it as the coder model"),
+    ],
+)
+def test_models_in_each_others_place_are_told_apart(
+    own_stack: Stack, variable: str, checkpoint: str, says: str
+) -> None:
+    result = own_stack.run("up", **{variable: checkpoint})
+    assert result.returncode == 1
+    assert says in result.stderr
+
+
 def test_down_and_status_are_harmless_when_nothing_runs(own_stack: Stack) -> None:
     assert own_stack.run("down").returncode == 0
     assert "Nothing is running" in own_stack.run("status").stdout

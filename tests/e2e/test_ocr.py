@@ -19,7 +19,7 @@ import pytest
 from mistralai.client import Mistral
 from PIL import Image
 
-from engine.images import MODES
+from engine.models.deepseek_ocr import DeepseekOcrVision
 from tests.e2e.conftest import OCR_ARCHITECTURE
 from tests.e2e.stack import PROJECT, Stack
 from tests.e2e.test_parity import nothing_left
@@ -81,7 +81,10 @@ async def test_16_pages_of_all_modes_are_those_of_transformers_alone_and_togethe
     assert [result["raw"] for result in batch["results"]] == together
     reference = Reference(OCR_ARCHITECTURE, checkpoints[OCR_ARCHITECTURE])
     for i, image in enumerate(pages):
-        assert together[i] == reference.generate(reference.inputs(image, MODES[modes[i % 4]])), (i, modes[i % 4])
+        assert together[i] == reference.generate(reference.inputs(image, DeepseekOcrVision.modes[modes[i % 4]])), (
+            i,
+            modes[i % 4],
+        )
     await nothing_left(stack, OCR_ARCHITECTURE)
 
 
@@ -200,6 +203,9 @@ def test_the_tensor_contract(stack: Stack) -> None:
     one = ask(text_input="<image>\nBoth.", image=images[0], image_parameters=tiny, exclude_input_in_output=True)
     assert both["num_input_tokens"][0] - one["num_input_tokens"][0] == 73 + 1  # an image, and its line break
     assert "text_input: it has 1 <image> for 2 images" in ask(text_input="<image>", image=images)["error"]
+    assert "image: 17 images are more than 16" in ask(text_input="<image>", image=images[:1] * 17)["error"]
+    wide = [png(Image.new("1", (7000, 8000)))] * 2
+    assert "image: 112000000 pixels are more than 100000000" in ask(text_input="<image><image>", image=wide)["error"]
     assert "image: it can't be read as an image" in ask(text_input="<image>", image=b"nothing")["error"]
     assert (
         "mode: there is no mode 'x'"

@@ -10,13 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from engine.cache import BLOCK_SIZE
-from engine.checkpoint import SUPPORTED, VISION, load_checkpoint
+from engine.checkpoint import SUPPORTED, load_checkpoint
 from engine.config import EngineConfig
 from engine.errors import LoadError
 from engine.loop import Engine
 from engine.models.llama import LlamaDecoder
 from engine.models.transformers_decoder import TransformersDecoder
-from tests.checkpoints import VOCAB_SIZE, configs, save_checkpoint
+from tests.checkpoints import OCR_ARCHITECTURES, VOCAB_SIZE, configs, ocr_config, save_checkpoint
 from tests.engine.recorder import run
 
 PROMPT = [5, 6, 7]
@@ -37,7 +37,8 @@ def edit(file: Path, **changes: object) -> None:
 
 
 def test_every_supported_architecture_has_a_small_checkpoint_here() -> None:
-    assert set(configs()) | VISION.keys() == SUPPORTED
+    ocr = {ocr_config(architecture).model_type for architecture in OCR_ARCHITECTURES}
+    assert set(configs()) | ocr == SUPPORTED
 
 
 def test_which_path_computes_what(checkpoints: dict[str, Path]) -> None:

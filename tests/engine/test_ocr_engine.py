@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,16 +11,17 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from engine.checkpoint import Checkpoint, load_checkpoint
 from engine.config import EngineConfig
-from engine.errors import InvalidRequest, StepFailed
+from engine.errors import InvalidRequest, LoadError, StepFailed
 from engine.image_prompt import ImagePromptEncoder
-from engine.images import ImageViews, cut_views
+from engine.images import ImageViews, cut_views, lay_out
 from engine.loop import Engine
 from engine.request import Prompt
-from tests.checkpoints import OCR_ARCHITECTURES, save_ocr_checkpoint
+from tests.checkpoints import OCR_ARCHITECTURES, ocr_config, save_ocr_checkpoint, train_tokenizer
 from tests.engine.recorder import Recorder, run
 from tests.ocr_reference import NUM_TOKENS, PROMPT, Reference, page
 
@@ -70,8 +72,11 @@ def engines(folders: dict[str, Path]) -> Iterator[dict[str, tuple[Engine, Checkp
 def prompt_of(checkpoint: Checkpoint, mode: str, *pages: Image.Image, text: str = PROMPT) -> Prompt:
     assert checkpoint.vision is not None
     encoder = ImagePromptEncoder(checkpoint, checkpoint.max_context)
-    views = [cut_views(image, checkpoint.vision.modes[mode]) for image in pages]
-    return encoder.encode_raw("text_input", text, views)
+    layouts = [lay_out(image.size, checkpoint.vision.modes[mode]) for image in pages]
+    prompt = encoder.encode_raw("text_input", text, layouts)
+    for image, placed in zip(pages, prompt.images, strict=True):
+        placed.views = cut_views(image, placed.layout)
+    return prompt
 
 
 @pytest.fixture(scope="module")
@@ -100,6 +105,7 @@ def test_pixels_layout_and_tokens_are_those_of_transformers(
         inputs = reference.inputs(image, image_mode)
         prompt = prompt_of(checkpoint, mode, image)
         assert prompt.tokens == inputs["input_ids"][0].tolist()
+        assert prompt.images[0].views is not None
         check_pixels(prompt.images[0].views, inputs)
         expected.append(reference.generate(inputs))
         assert run(engine, prompt, **GREEDY).text() == expected[-1]
@@ -154,23 +160,30 @@ def test_several_images_in_one_prompt(engines: dict[str, tuple[Engine, Checkpoin
     assert len({run(engine, prompt, **GREEDY).text() for prompt in prompts}) == 2
 
 
-def test_images_that_cannot_be_encoded_fail_their_requests_alone(
+def test_an_image_that_cannot_be_encoded_fails_its_request_alone(
     engines: dict[str, tuple[Engine, Checkpoint]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     engine, checkpoint = engines["deepseek_ocr"]
     text = Recorder(prompt_of(checkpoint, "tiny", text="def f"), temperature=0, max_tokens=60, ignore_eos=True)
     engine.submit(text.request)
 
-    def fail(*_: object) -> None:
-        raise RuntimeError("out of memory")
+    encode = type(checkpoint.vision).encode
+
+    def fail_over_640(self: Any, views: Any) -> Any:
+        if views.shape[1] > 640:
+            raise RuntimeError("out of memory")
+        return encode(self, views)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(checkpoint.vision), "encode", fail)
-        broken = Recorder(prompt_of(checkpoint, "tiny", page((300, 200))), **GREEDY)
-        engine.submit(broken.request)
-        assert isinstance(broken.wait().errors[0], StepFailed)
+        patch.setattr(type(checkpoint.vision), "encode", fail_over_640)
+        modes = ["tiny", "base", "small", "large", "tiny"]
+        pages = [Recorder(prompt_of(checkpoint, mode, page((300, 200))), **GREEDY) for mode in modes]
+        for recorder in pages:
+            engine.submit(recorder.request)
+        for mode, recorder in zip(modes, pages, strict=True):
+            assert [type(error) for error in recorder.wait().errors] == [StepFailed] * (mode in ("base", "large"))
     assert text.wait().num_tokens() == 60
-    assert run(engine, prompt_of(checkpoint, "tiny", page((300, 200))), **GREEDY).finish_reasons
+    assert run(engine, prompt_of(checkpoint, "base", page((300, 200))), **GREEDY).finish_reasons
 
 
 def test_a_loop_ends_as_repetition_also_where_the_ngram_rule_breaks_it_up(
@@ -178,12 +191,12 @@ def test_a_loop_ends_as_repetition_also_where_the_ngram_rule_breaks_it_up(
 ) -> None:
     engine, checkpoint = engines["deepseek_ocr"]
     prompt = prompt_of(checkpoint, "tiny", page((300, 200)))
-    few_tokens = {str(token): 100 for token in (10, 11, 12)}
-    options = {"temperature": 0, "ignore_eos": True, "max_tokens": 1500, "logit_bias": few_tokens}
-    for rule in ({}, {"no_repeat_ngram_size": 20, "no_repeat_ngram_window": 50}):
-        ended = run(engine, prompt, **options, **rule, max_repetition_tokens=100)
+    one_token = {"10": 100, "11": 80, "12": 60, "13": 40}  # and the next one where the rule bans it
+    options = {"temperature": 0, "ignore_eos": True, "max_tokens": 1500, "logit_bias": one_token}
+    for rule in ({}, {"no_repeat_ngram_size": 30, "no_repeat_ngram_window": 90}):
+        ended = run(engine, prompt, **options, **rule, max_repetition_tokens=200)
         assert ended.finish_reasons == {0: "repetition"}, rule
-        assert 100 <= ended.num_tokens() < 1500
+        assert 200 <= ended.num_tokens() < 1500
     forever = run(engine, prompt, **options | {"max_tokens": 300}, max_repetition_tokens=0)
     assert (forever.finish_reasons, forever.num_tokens()) == ({0: "length"}, 300)
 
@@ -229,11 +242,11 @@ def test_a_chat_is_joined_to_a_raw_prompt(engines: dict[str, tuple[Engine, Check
     parts = [{"type": "image"}, {"type": "text", "text": "Free OCR."}]
     chat = json.dumps({"messages": [{"role": "user", "content": parts}, {"role": "user", "content": "Now."}]})
     assert checkpoint.vision is not None
-    views = [cut_views(page((300, 200)), checkpoint.vision.modes["tiny"])]
-    raw = encoder.encode_raw("text_input", "<image>\nFree OCR.\nNow.", views)
-    assert encoder.encode_messages(chat.encode(), views).tokens == raw.tokens
+    layouts = [lay_out((300, 200), checkpoint.vision.modes["tiny"])]
+    raw = encoder.encode_raw("text_input", "<image>\nFree OCR.\nNow.", layouts)
+    assert encoder.encode_messages(chat.encode(), layouts).tokens == raw.tokens
     marked = chat.replace("Free OCR.", "<image>\\nFree OCR.")
-    assert encoder.encode_messages(marked.encode(), views).tokens == raw.tokens
+    assert encoder.encode_messages(marked.encode(), layouts).tokens == raw.tokens
 
 
 def test_the_packed_bfloat16_path_reads_images(folders: dict[str, Path]) -> None:
@@ -246,3 +259,46 @@ def test_the_packed_bfloat16_path_reads_images(folders: dict[str, Path]) -> None
     finally:
         engine.stop()
     assert (recorder.errors, recorder.num_tokens()) == ([], NUM_TOKENS)
+
+
+def test_a_checkpoint_in_transformers_own_format_loads_too(
+    tmp_path: Path, engines: dict[str, tuple[Engine, Checkpoint]], folders: dict[str, Path]
+) -> None:
+    """As deepseek-community's DeepSeek-OCR-2 is published."""
+    folder = Path(shutil.copytree(folders["deepseek_ocr2"], tmp_path / "native"))
+    ocr_config("deepseek_ocr2").save_pretrained(folder)
+    loaded = load_checkpoint(EngineConfig(checkpoint=str(folder), dtype="float32", device="cpu"))
+    _, original = engines["deepseek_ocr2"]
+    assert (loaded.architecture, loaded.image_token_id) == (original.architecture, original.image_token_id)
+    assert loaded.vision is not None and original.vision is not None
+    views = np.asarray(page((768, 768)))[None]
+    with torch.inference_mode():
+        assert torch.equal(loaded.vision.encode(views), original.vision.encode(views))
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"use_mla": True}, "latent attention"),
+        ({"scoring_func": "sigmoid"}, "routes its experts in another way"),
+        ({"norm_topk_prob": True}, "routes its experts in another way"),
+        ({"sliding_window_size": 128}, "sliding window"),
+        ({"num_hidden_layers": None}, "is not DeepSeek-OCR's"),
+    ],
+)
+def test_another_architecture_is_refused(
+    changes: dict[str, object], says: str, tmp_path: Path, folders: dict[str, Path]
+) -> None:
+    folder = Path(shutil.copytree(folders["deepseek_ocr"], tmp_path / "other"))
+    config = json.loads((folder / "config.json").read_text())
+    config["language_config"] |= changes
+    (folder / "config.json").write_text(json.dumps(config))
+    with pytest.raises(LoadError, match=says):
+        load_checkpoint(EngineConfig(checkpoint=str(folder), device="cpu"))
+
+
+def test_a_tokenizer_without_an_image_token_is_refused(tmp_path: Path, folders: dict[str, Path]) -> None:
+    folder = Path(shutil.copytree(folders["deepseek_ocr"], tmp_path / "other"))
+    train_tokenizer().save_pretrained(folder)
+    with pytest.raises(LoadError, match="has no token <image>"):
+        load_checkpoint(EngineConfig(checkpoint=str(folder), device="cpu"))

@@ -56,7 +56,7 @@ BAD = {
     "logit_bias": [{"a": 1}, {"1": 101}, {"-1": 0}, [1], {"1": "x"}],
     "logprobs": [-1, 21, True],
     "skip_special_tokens": [1, "yes"],
-    "no_repeat_ngram_size": [-1, 1025, 2.5, True],
+    "no_repeat_ngram_size": [-1, 129, 2.5, True],
     "no_repeat_ngram_window": [0, -1, "all"],
     "no_repeat_ngram_whitelist": ["<td>", [-1], [""], [1.5], [7] * 65, ["x" * 65]],
     "max_repetition_tokens": [-1, 65537, 1.5],
