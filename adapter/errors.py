@@ -145,6 +145,10 @@ class ErrorResponse(BaseModel):
     error: ErrorDetail
 
 
+FAILURE_DOCS = {"model": ErrorResponse, "description": "Refused or failed; the status and `code` say how."}
+"""Of every endpoint, for the OpenAPI document."""
+
+
 def as_api_error(error: BaseException) -> ApiError:
     if isinstance(error, ApiError):
         return error

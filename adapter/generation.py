@@ -23,7 +23,7 @@ class Choice:
 
 
 @dataclass(slots=True)
-class Answer:
+class WholeAnswer:
     choices: list[Choice]
     usage: Usage
 
@@ -38,13 +38,11 @@ async def generate(triton: TritonClient, requests: Sequence[InferRequest]) -> As
             async for generated in responses:
                 yield generated
         return
-    total = Usage(0, 0, 0)
+    total = Usage()
     async with aclosing(_merge(triton, requests)) as responses:
         async for generated in responses:
             if generated.usage is not None:
-                total.num_input_tokens += generated.usage.num_input_tokens
-                total.num_output_tokens += generated.usage.num_output_tokens
-                total.num_cached_tokens += generated.usage.num_cached_tokens
+                total += generated.usage
             if generated.deltas:
                 yield Generated(generated.deltas)
     yield Generated([], total)
@@ -68,9 +66,9 @@ async def stream(
         yield event
 
 
-async def collect(responses: AsyncGenerator[Generated, None], num_choices: int) -> Answer:
+async def collect(responses: AsyncGenerator[Generated, None], num_choices: int) -> WholeAnswer:
     choices = [Choice() for _ in range(num_choices)]
-    usage = Usage(0, 0, 0)
+    usage = Usage()
     async with aclosing(responses):
         async for generated in responses:
             for delta in generated.deltas:
@@ -80,7 +78,7 @@ async def collect(responses: AsyncGenerator[Generated, None], num_choices: int) 
                 if delta.logprobs is not None:
                     choice.logprobs = (choice.logprobs or []) + delta.logprobs
             usage = generated.usage or usage
-    return Answer(choices, usage)
+    return WholeAnswer(choices, usage)
 
 
 async def _merge(triton: TritonClient, requests: Sequence[InferRequest]) -> AsyncGenerator[Generated, None]:

@@ -20,7 +20,7 @@ from adapter.errors import (
 _REFUSAL = re.compile(r"([a-z][a-z0-9_]*(?:\.[a-z0-9_]+)*): (.+)", re.DOTALL)
 
 # The tensors that carry a request's field under another name.
-_FIELDS = {"text_input": "prompt", "input_ids": "prompt", "chat": "messages", "image_parameters": "mode"}
+_FIELDS = {"text_input": "prompt", "input_ids": "prompt", "chat": "messages"}
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,5 +1,6 @@
 """Reads a request's JSON, and says what is wrong with it in one sentence that names the field."""
 
+import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, TypeAlias
@@ -10,8 +11,13 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import BaseModel, ConfigDict, model_validator
 
-from adapter.errors import InvalidRequest
+from adapter.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
+JSON = "application/json"
+MAX_MARKS = 1_000_000
+"""Most brackets and commas of a JSON body: one of many small lists takes a hundred times as long as one long text."""
+
+_SLICE_BYTES = 1024 * 1024
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value|Keys) should ")
 _MAX_SHOWN = 80
 
@@ -35,21 +41,59 @@ class RequestModel(BaseModel):
         return known if unknown is None else {unknown: given[unknown], **known}
 
 
-class _StrictJsonRequest(Request):
-    """No NaN, no lone surrogates, no bottomless nesting: orjson refuses what the standard library takes."""
+def media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+async def json_body(request: Request) -> bytes:
+    """The body, not parsed yet.
+
+    Raises:
+        UnsupportedMediaType: it isn't sent as JSON.
+        BodyTooLarge: it would take seconds to parse, while nothing else runs.
+    """
+    if media_type(request) != JSON:
+        raise UnsupportedMediaType(f"The body must be JSON, sent as {JSON}.")
+    body = await request.body()
+    large = len(body) > _SLICE_BYTES
+    if (await asyncio.to_thread(_num_marks, body) if large else _num_marks(body)) > MAX_MARKS:
+        raise BodyTooLarge(f"The request body has more than {MAX_MARKS} brackets and commas; send it in parts.")
+    return body
+
+
+def _num_marks(body: bytes) -> int:
+    """In slices: nothing else runs while one is counted."""
+    starts = range(0, len(body), _SLICE_BYTES)
+    return sum(body.count(mark, start, start + _SLICE_BYTES) for start in starts for mark in (b"[", b"{", b","))
+
+
+class _JsonRequest(Request):
+    def __init__(self, request: Request, loads: Callable[[bytes], Any]) -> None:
+        super().__init__(request.scope, request.receive)
+        self._loads = loads
 
     async def json(self) -> Any:
-        return orjson.loads(await self.body())
+        return self._loads(await self.body())
 
 
-class StrictJsonRoute(APIRoute):
+class JsonRoute(APIRoute):
+    """Where it has a body, that must be JSON."""
+
+    def loads(self, body: bytes) -> Any:
+        """No NaN, no lone surrogates, no bottomless nesting: orjson refuses what the standard library takes."""
+        return orjson.loads(body)
+
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle = super().get_route_handler()
+        if self.body_field is None:
+            return handle
 
-        async def handle_strictly(request: Request) -> Response:
-            return await handle(_StrictJsonRequest(request.scope, request.receive))
+        async def handle_json(request: Request) -> Response:
+            given = _JsonRequest(request, self.loads)
+            await json_body(given)
+            return await handle(given)
 
-        return handle_strictly
+        return handle_json
 
 
 def from_validation_error(error: RequestValidationError) -> InvalidRequest:
@@ -59,7 +103,7 @@ def from_validation_error(error: RequestValidationError) -> InvalidRequest:
     if problem["type"] == "json_invalid":
         return InvalidRequest(f"The body is not valid JSON: {problem['ctx']['error']}.")
     if not location:
-        return InvalidRequest("The body must be a JSON object, sent as application/json.")
+        return InvalidRequest("The body must be a JSON object.")
     param = field_path(location)
     return InvalidRequest(f"{param}: {_sentence(problem)}", param=param)
 

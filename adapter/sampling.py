@@ -6,6 +6,8 @@ import orjson
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from adapter.errors import InvalidRequest
+from adapter.ngrams import FIELDS as NGRAM_FIELDS
+from adapter.ngrams import IMAGE_NGRAMS, MAX_WHITELIST, NgramSize, NgramWindow, TokenText
 from adapter.request_body import RequestModel
 from adapter.settings import Settings
 
@@ -13,8 +15,6 @@ MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 MAX_TOKEN_IDS = 1024
 MAX_METADATA = 16
-MAX_NGRAM = 1024
-MAX_WHITELIST = 64
 
 StopString = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
@@ -49,11 +49,9 @@ def _whitelisted_kind(value: object) -> str:
 
 
 Whitelisted = Annotated[
-    Annotated[TokenId, Tag("<id>")] | Annotated[str, Field(min_length=1, max_length=64), Tag("<text>")],
+    Annotated[TokenId, Tag("<id>")] | Annotated[TokenText, Tag("<text>")],
     Discriminator(_whitelisted_kind),
 ]
-NgramSize = Annotated[int, Field(ge=0, le=MAX_NGRAM)]
-NgramWindow = Annotated[int, Field(ge=1, le=MAX_INT32)]
 
 
 class VllmXargs(RequestModel):
@@ -127,21 +125,9 @@ FORWARDED = (
     "repetition_penalty",
     "logit_bias",
     "skip_special_tokens",
-    "no_repeat_ngram_size",
-    "no_repeat_ngram_window",
-    "no_repeat_ngram_whitelist",
+    *NGRAM_FIELDS,
 )
-_XARGS = {
-    "ngram_size": "no_repeat_ngram_size",
-    "window_size": "no_repeat_ngram_window",
-    "whitelist_token_ids": "no_repeat_ngram_whitelist",
-}
-# As DeepSeek's own script runs the model; without the rule it loops on tables and forms.
-_OCR_DEFAULTS: dict[str, Any] = {
-    "no_repeat_ngram_size": 30,
-    "no_repeat_ngram_window": 90,
-    "no_repeat_ngram_whitelist": ["<td>", "</td>"],
-}
+_XARGS = dict(zip(("ngram_size", "window_size", "whitelist_token_ids"), NGRAM_FIELDS, strict=True))
 
 
 def check(fields: SamplingFields, settings: Settings) -> None:
@@ -169,9 +155,7 @@ def sampling_parameters(
     given = {name: value for name in FORWARDED if (value := getattr(fields, name)) is not None}
     given |= _from_xargs(fields)
     if ocr:
-        # A window shorter than what it looks for would find nothing.
-        window = max(_OCR_DEFAULTS["no_repeat_ngram_window"], given.get("no_repeat_ngram_size", 0))
-        parameters |= _OCR_DEFAULTS | {"no_repeat_ngram_window": window}
+        parameters |= IMAGE_NGRAMS.changed(*map(given.get, NGRAM_FIELDS)).parameters
     parameters |= given
     if fields.top_k is not None:
         parameters["top_k"] = fields.top_k or -1

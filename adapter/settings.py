@@ -10,6 +10,8 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from adapter.documents.page import MAX_DPI, MIN_DPI
+
 _HOST_PORT = re.compile(r"(dns:///)?[^/:\s]+:[0-9]+|\[[0-9A-Fa-f:]+\]:[0-9]+")
 
 PREFIX = "ADAPTER_"
@@ -67,7 +69,9 @@ class Settings(BaseSettings):
     max_parallel_pages: Annotated[
         int, Field(ge=1, description="Pages of one request or job in the model's queue at once.")
     ] = 16
-    default_dpi: Annotated[int, Field(ge=36, le=600, description="`dpi` where a request for a PDF has none.")] = 144
+    default_dpi: Annotated[
+        int, Field(ge=MIN_DPI, le=MAX_DPI, description="`dpi` where a request for a PDF has none.")
+    ] = 144
     render_processes: Annotated[int, Field(ge=1, description="Processes that render PDF pages.")] = 2
     render_timeout_s: Annotated[float, Field(gt=0, description="Longest time one PDF page may take to render.")] = 60
     fetch_images: Annotated[
@@ -78,7 +82,9 @@ class Settings(BaseSettings):
         ".run/jobs"
     )
     job_ttl_s: Annotated[int, Field(ge=1, description="How long a finished OCR job is kept.")] = 86_400
-    max_jobs: Annotated[int, Field(ge=1, description="Most OCR jobs kept at once, finished ones included.")] = 1000
+    max_jobs: Annotated[
+        int, Field(ge=1, description="Most OCR jobs kept at once; the ones that ended first give way.")
+    ] = 1000
     max_running_jobs: Annotated[int, Field(ge=1, description="Most OCR jobs running at once; others wait.")] = 2
     max_prompts: Annotated[int, Field(ge=1, description="Most prompts in one completions request.")] = 64
     max_choices: Annotated[int, Field(ge=1, description="Largest `n`.")] = 16

@@ -1,9 +1,11 @@
 """Server-sent events over bare ASGI: one `send` per event, nothing else per event."""
 
 import asyncio
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from typing import Any
 
+import orjson
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
@@ -12,6 +14,9 @@ from adapter.errors import ApiError, ClientDisconnected
 from adapter.request_log import RequestRecord, record_of
 
 DONE = b"data: [DONE]\n\n"
+KEEP_ALIVE = b": still here\n\n"
+KEEP_ALIVE_S = 15.0
+"""Proxies cut connections that are silent for longer."""
 
 
 class EventStream(Response):
@@ -54,6 +59,32 @@ class EventStream(Response):
             except Exception as error:
                 ending = _error_event(record.fail(error))
             await send({"type": "http.response.body", "body": ending, "more_body": False})
+
+
+def json_event(fields: Mapping[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(fields) + b"\n\n"
+
+
+async def kept_alive(
+    events: AsyncGenerator[bytes, None], silence_s: float = KEEP_ALIVE_S
+) -> AsyncGenerator[bytes, None]:
+    """The same events, and after the first a comment whenever nothing has come for `silence_s`."""
+
+    async def following() -> bytes | None:
+        return await anext(events, None)
+
+    async with aclosing(events):
+        event = await following()
+        while event is not None:
+            yield event
+            waiting = asyncio.create_task(following())
+            try:
+                while not (await asyncio.wait((waiting,), timeout=silence_s))[0]:
+                    yield KEEP_ALIVE
+                event = waiting.result()
+            finally:
+                waiting.cancel()
+                await asyncio.gather(waiting, return_exceptions=True)
 
 
 def _error_event(error: ApiError) -> bytes:

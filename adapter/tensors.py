@@ -9,6 +9,8 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
 
 from adapter.errors import BrokenAnswer, Cancelled
 
+_BACKGROUND = 2
+"""Priority level of the ocr model's queue; 1 is everybody else's."""
 _FINISH_REASONS = {"": None, "stop": "stop", "length": "length", "repetition": "repetition"}
 
 
@@ -35,6 +37,8 @@ class InferRequest:
     stream: bool
     images: Sequence[bytes] = ()
     image_parameters: bytes | None = None
+    is_background: bool = False
+    """Whether requests that somebody waits for may go first."""
 
 
 @dataclass(slots=True)
@@ -64,9 +68,16 @@ class Delta:
 
 @dataclass(slots=True)
 class Usage:
-    num_input_tokens: int
-    num_output_tokens: int
-    num_cached_tokens: int
+    num_input_tokens: int = 0
+    num_output_tokens: int = 0
+    num_cached_tokens: int = 0
+
+    def __add__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.num_input_tokens + other.num_input_tokens,
+            self.num_output_tokens + other.num_output_tokens,
+            self.num_cached_tokens + other.num_cached_tokens,
+        )
 
 
 @dataclass(slots=True)
@@ -79,6 +90,8 @@ class Generated:
 
 def encode(request: InferRequest) -> ModelInferRequest:
     message = ModelInferRequest(model_name=request.model, id=request.id)
+    if request.is_background:
+        message.parameters["priority"].uint64_param = _BACKGROUND
     if isinstance(request.prompt, Chat):
         _add(message, "chat", "BYTES", _bytes(request.prompt.json))
     else:

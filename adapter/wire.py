@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from adapter.errors import ErrorResponse
+from adapter.errors import FAILURE_DOCS
 from adapter.tensors import Delta, Generated, Usage
 
 
@@ -75,5 +75,5 @@ def answer_responses(whole: type) -> dict[int | str, dict[str, Any]]:
     description = "The whole answer; with `stream`, chunks of it as server-sent events."
     return {
         200: {"model": whole, "description": description, "content": {"text/event-stream": stream}},
-        "default": {"model": ErrorResponse, "description": "Refused or failed; the status and `code` say how."},
+        "default": FAILURE_DOCS,
     }

@@ -6,6 +6,7 @@ Geometry and pixels follow DeepSeek-OCR's own preprocessing: Pillow's bicubic re
 from __future__ import annotations
 
 import io
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,6 +27,8 @@ _MIN_TILES, _MAX_TILES = 2, 6
 _GREY = (127, 127, 127)
 _MAX_PROPORTION = 200
 """Longer side to shorter; beyond it nothing is left of the shorter one in a view."""
+_SCAN = re.compile(rb"\xff\xda\x00(?:\x06\x00|\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
+"""The head of a JPEG's scan: length, and number of components. Other bytes in a file may look like its start alone."""
 _MAX_SCANS = 100
 """Of a progressive JPEG, which has about ten: each costs as much time as the whole image, and next to no bytes."""
 _ORIENTATION = 0x0112
@@ -146,7 +149,7 @@ class EncodedImage:
         """Width and height in pixels, upright."""
         if max(self.size) > _MAX_PROPORTION * min(self.size):
             raise InvalidRequest("image", f"{width}×{height} pixels are too narrow to read; send a part of it")
-        if self._image.format == "JPEG" and data.count(b"\xff\xda") > _MAX_SCANS:
+        if self._image.format in ("JPEG", "MPO") and len(_SCAN.findall(data)) > _MAX_SCANS:
             raise InvalidRequest("image", f"it is a JPEG of more than {_MAX_SCANS} scans; save it anew")
 
     @property

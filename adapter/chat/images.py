@@ -3,9 +3,9 @@
 import asyncio
 
 from adapter.chat.schemas import ChatRequest
-from adapter.documents.media import START_BYTES, decode_base64, sniff
+from adapter.documents.media import START_BYTES, sniff
 from adapter.documents.reader import DocumentReader
-from adapter.documents.remote import ImageFetcher
+from adapter.documents.remote import ImageFetcher, read_url
 from adapter.errors import InvalidRequest, TooLarge
 
 
@@ -38,14 +38,3 @@ class ChatImages:
         finally:
             await document.close()
         return page.image
-
-
-async def read_url(url: str, field: str, fetcher: ImageFetcher) -> tuple[bytes, str | None]:
-    """What is at a data URL or, where the server allows it, an http(s) URL; and the media type that it declares."""
-    scheme = url[:8].lower()
-    if scheme.startswith("data:"):
-        return await asyncio.to_thread(decode_base64, url, field)
-    if scheme.startswith(("http://", "https://")):
-        return await fetcher.fetch(url, field)
-    sentence = "must be a data URL, such as data:image/png;base64,iVBORw0…, or an http(s) URL"
-    raise InvalidRequest(f"{field}: {sentence}", param=field)

@@ -2,12 +2,12 @@ from fastapi import APIRouter, Request, Response
 
 from adapter.chat.schemas import ChatCompletion, ChatRequest
 from adapter.chat.service import ChatService
-from adapter.request_body import StrictJsonRoute
+from adapter.request_body import JsonRoute
 from adapter.wire import answer_responses
 
 
 def chat_router(service: ChatService) -> APIRouter:
-    router = APIRouter(route_class=StrictJsonRoute, tags=["Generation"])
+    router = APIRouter(route_class=JsonRoute, tags=["Generation"])
 
     @router.post(
         "/v1/chat/completions",

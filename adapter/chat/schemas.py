@@ -61,7 +61,7 @@ def _part_kind(value: object) -> str:
     return "<image>" if isinstance(value, dict) and value.get("type") == "image_url" else "<text>"
 
 
-Part = Annotated[
+ContentPart = Annotated[
     Annotated[TextPart, Tag("<text>")] | Annotated[ImagePart, Tag("<image>")],
     Discriminator(_part_kind),
 ]
@@ -72,7 +72,7 @@ def _content_kind(value: object) -> str:
 
 
 Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[Part], Field(fail_fast=True), Tag("<parts>")],
+    Annotated[str, Tag("<text>")] | Annotated[list[ContentPart], Field(fail_fast=True), Tag("<parts>")],
     Discriminator(_content_kind),
 ]
 Nothing = Annotated[list[Any], Field(max_length=0)]

@@ -53,8 +53,8 @@ class ChatService:
 
     async def create(self, body: ChatRequest, request: Request) -> Response:
         check(body, self._settings)
-        default_id = self._settings.ocr_model if body.images else None
-        model_id, triton_model = self._catalog.resolve(default_id if body.model is None else body.model)
+        resolve = self._catalog.resolve_ocr if body.images else self._catalog.resolve
+        model_id, triton_model = resolve(body.model)
         record = record_of(request.scope)
         responses = self._responses(body, self._generation(body, triton_model, record))
         head = AnswerHead.new("chatcmpl", model_id)
@@ -70,9 +70,12 @@ class ChatService:
         """What the model gets, but for the images."""
         max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
-        ocr = triton_model == self._settings.models.get(self._settings.ocr_model)
         parameters = sampling_parameters(
-            body, max_tokens=max_tokens, logprobs=logprobs, settings=self._settings, ocr=ocr
+            body,
+            max_tokens=max_tokens,
+            logprobs=logprobs,
+            settings=self._settings,
+            ocr=self._catalog.is_ocr(triton_model),
         )
         mode = body.image_mode
         image_parameters = None if mode is None else orjson.dumps({"mode": mode})

@@ -53,7 +53,7 @@ def _parser() -> argparse.ArgumentParser:
     output.add_argument("--blocks", action="store_true", help="NAME.blocks.json: each block's type, text and boxes")
     output.add_argument("--annotate", action="store_true", help="NAME/page-1.annotated.png: boxes drawn on the page")
     output.add_argument("--out", type=Path, metavar="DIR", help="the folder for the results, made where it is missing")
-    output.add_argument("--force", action="store_true", help="overwrite results; else files that have some are skipped")
+    output.add_argument("--force", action="store_true", help="overwrite results; else whole ones are kept")
     request = parser.add_argument_group("how to read")
     request.add_argument("--pages", metavar="1-3,7", help="which pages of each document")
     request.add_argument("--frames", choices=["first", "all"], help="which frames of an animation or multi-page TIFF")

@@ -1,15 +1,17 @@
-"""The events of `POST /ocr/stream?format=json`, as far as this client uses them."""
+"""The events of `POST /ocr/stream?format=pages`, as far as this client uses them."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Any
 
 import orjson
 from pydantic import Base64Bytes, BaseModel, Field, ValidationError
 
-from adapter.cli.errors import FileFailed
+from adapter.cli.errors import FileFailed, Interrupted
 
 DONE = b"[DONE]"
+INVALID_REQUEST = "invalid_request_error"
 NOT_UNDERSTOOD = "the server's answer is not understood"
 
 
@@ -40,6 +42,7 @@ class PageResult(BaseModel):
 
 class ErrorDetail(BaseModel):
     message: str
+    type: str | None = None
 
 
 class PageFailed(BaseModel):
@@ -47,6 +50,16 @@ class PageFailed(BaseModel):
     error: ErrorDetail
 
 
+@dataclass(frozen=True, slots=True)
+class RestFailed:
+    """No event of the server's: its answers broke off for good."""
+
+    last_page: int
+    """The last one that came."""
+    message: str
+
+
+Page = PageResult | PageFailed | RestFailed
 Event = Start | PageResult | PageFailed
 
 
@@ -54,13 +67,16 @@ def parse_event(data: bytes) -> Event | None:
     """None for an event that this client has no use for.
 
     Raises:
+        Interrupted: it says that the document failed, and not for what was sent.
         FileFailed: it says that the document failed, or can't be understood.
     """
     try:
         event = orjson.loads(data)
         match event:
             case {"error": error}:
-                raise FileFailed(ErrorDetail.model_validate(error).message)
+                detail = ErrorDetail.model_validate(error)
+                failed = FileFailed if detail.type == INVALID_REQUEST else Interrupted
+                raise failed(detail.message)
             case {"type": "start"}:
                 return Start.model_validate(event)
             case {"type": "page", "result": {"error": _} as result}:

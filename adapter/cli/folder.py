@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
 
-from adapter.cli.events import PageFailed, PageResult
-from adapter.cli.pages import blocks_json, joined
+from adapter.cli.events import Page, PageResult
+from adapter.cli.pages import blocks_json, joined, mark
 from adapter.cli.sources import Source
 
 
@@ -21,9 +22,17 @@ class Wanted:
     blocks: bool
     annotated: bool
 
+    def pictures(self, folder: Path) -> Iterator[Path]:
+        """Those in `folder` that a source's pages have left there."""
+        patterns = ["page-*-figure-*.png"] * self.markdown + ["page-*.annotated.png"] * self.annotated
+        return (picture for pattern in patterns for picture in folder.glob(pattern))
+
 
 class OutputFolder:
-    """Below `path`, for a source named `a/b`: `a/b.md` or `a/b.txt`, `a/b.blocks.json`, and pictures in `a/b/`."""
+    """Below `path`, for a source named `a/b`: `a/b.md` or `a/b.txt`, `a/b.blocks.json`, and pictures in `a/b/`.
+
+    Where pages are missing, an empty file such as `a/b.txt.incomplete` says so to the next run.
+    """
 
     def __init__(self, path: Path, wanted: Wanted, overwrite: bool) -> None:
         self._path = path
@@ -37,14 +46,12 @@ class OutputFolder:
         return parts + ["blocks"] * self._wanted.blocks + ["annotated"] * self._wanted.annotated
 
     def existing(self, source: Source) -> Path | None:
-        """A file that reading `source` would overwrite, unless that is wanted."""
-        if self._overwrite:
-            return None
+        """A file that reading `source` would overwrite, unless that is wanted or it lacks pages."""
         places = self._places(source)
+        if self._overwrite or places.incomplete.exists():
+            return None
         files = [places.text, places.blocks] if self._wanted.blocks else [places.text]
-        patterns = ["page-*-figure-*.png"] * self._wanted.markdown + ["page-*.annotated.png"] * self._wanted.annotated
-        pictures = (picture for pattern in patterns for picture in places.pictures.glob(pattern))
-        return next((file for file in (*files, *pictures) if file.exists()), None)
+        return next((file for file in (*files, *self._wanted.pictures(places.pictures)) if file.exists()), None)
 
     def open(self, source: Source) -> FileResult:
         return FileResult(self._path, self._places(source), self._wanted)
@@ -69,6 +76,10 @@ class Places:
     def blocks(self) -> Path:
         return self.pictures.with_name(self.pictures.name + ".blocks.json")
 
+    @property
+    def incomplete(self) -> Path:
+        return self.text.with_name(self.text.name + ".incomplete")
+
 
 class FileResult:
     """Takes pages; nothing is in its place before `commit`, nothing is left aside after the `with`.
@@ -81,7 +92,8 @@ class FileResult:
         self._places = places
         self._wanted = wanted
         self._texts: list[str] = []
-        self._pages: list[PageResult | PageFailed] = []
+        self._pages: list[Page] = []
+        self._lacks_pages = False
         self._pictures: list[str] = []
 
     def __enter__(self) -> FileResult:
@@ -93,16 +105,32 @@ class FileResult:
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self._aside, ignore_errors=True)
 
-    def add(self, page: PageResult | PageFailed) -> None:
+    def add(self, page: Page) -> None:
         if isinstance(page, PageResult):
             self._texts.append((self._add_figures(page) if self._wanted.markdown else page.text) or "")
             if page.annotated is not None:
                 self._add_picture(f"page-{page.page}.annotated.png", page.annotated)
             page = page.model_copy(update={"figures": None, "annotated": None})
+        else:
+            self._texts.append(mark(page))
+            self._lacks_pages = True
         self._pages.append(page)
 
     def commit(self) -> None:
-        """Move everything into its place, the text last."""
+        """Move everything into its place, the text last; what lacks pages replaces nothing that is whole."""
+        places = self._places
+        if self._lacks_pages:
+            if places.text.exists() and not places.incomplete.exists():
+                return
+            places.text.parent.mkdir(parents=True, exist_ok=True)
+            places.incomplete.touch()
+        for picture in self._wanted.pictures(places.pictures):
+            picture.unlink()
+        self._move()
+        if not self._lacks_pages:
+            places.incomplete.unlink(missing_ok=True)
+
+    def _move(self) -> None:
         places = self._places
         moves = [(name, places.pictures / name) for name in self._pictures]
         if self._wanted.blocks:

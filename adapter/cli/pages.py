@@ -1,11 +1,11 @@
-"""What the pages of a document add up to."""
+"""What the pages of a document add up to, and which are asked for."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 import orjson
 
-from adapter.cli.events import PageFailed, PageResult
+from adapter.cli.events import Page, PageFailed, PageResult, RestFailed
 
 
 def joined(texts: Iterable[str]) -> str:
@@ -14,12 +14,42 @@ def joined(texts: Iterable[str]) -> str:
     return f"{text}\n" if text else ""
 
 
-def blocks_json(pages: Sequence[PageResult | PageFailed]) -> bytes:
+def mark(failed: PageFailed | RestFailed) -> str:
+    """What stands in the text where pages are missing."""
+    match failed:
+        case PageFailed():
+            return f"[page {failed.page} is missing: {_line(failed.error.message)}]"
+        case RestFailed():
+            return f"[all pages after page {failed.last_page} are missing: {_line(failed.message)}]"
+
+
+def blocks_json(pages: Sequence[Page]) -> bytes:
     """A list of pages, each with its size in pixels, which the boxes refer to, and its blocks or its error."""
     return orjson.dumps([_blocks_of(page) for page in pages], option=orjson.OPT_INDENT_2) + b"\n"
 
 
-def _blocks_of(page: PageResult | PageFailed) -> dict[str, Any]:
-    if isinstance(page, PageFailed):
-        return {"page": page.page, "error": page.error.message}
-    return {"page": page.page, "width": page.width, "height": page.height, "blocks": page.blocks}
+def pages_after(pages: str | None, last: int) -> str:
+    """What of `1-3,7`, `5-`, `-2` and the like, which the server has accepted, comes after page `last`."""
+    left = []
+    for part in (pages or "1-").split(","):
+        start, dash, end = (number.strip() for number in part.partition("-"))
+        first = max(int(start or 1), last + 1)
+        if dash and not end:
+            left.append(f"{first}-")
+        elif int(end or start) >= first:
+            left.append(f"{first}-{end or start}")
+    return ",".join(left)
+
+
+def _blocks_of(page: Page) -> dict[str, Any]:
+    match page:
+        case PageResult():
+            return {"page": page.page, "width": page.width, "height": page.height, "blocks": page.blocks}
+        case PageFailed():
+            return {"page": page.page, "error": page.error.message}
+        case RestFailed():
+            return {"after_page": page.last_page, "error": page.message}
+
+
+def _line(message: str) -> str:
+    return " ".join(message.split())

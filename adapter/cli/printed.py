@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Literal
 
-from adapter.cli.events import PageFailed, PageResult
-from adapter.cli.pages import blocks_json, joined
+from adapter.cli.events import Page, PageResult
+from adapter.cli.pages import blocks_json, joined, mark
 from adapter.cli.sources import Source
 
 
@@ -49,7 +49,7 @@ class PrintedResult:
     def __init__(self, printed: Printed, source: Source) -> None:
         self._printed = printed
         self._source = source
-        self._pages: list[PageResult | PageFailed] = []
+        self._pages: list[Page] = []
         self._text: str | None = None
 
     def __enter__(self) -> PrintedResult:
@@ -58,12 +58,15 @@ class PrintedResult:
     def __exit__(self, *_: object) -> None:
         self._printed.end(self._source, self._text)
 
-    def add(self, page: PageResult | PageFailed) -> None:
+    def add(self, page: Page) -> None:
         self._pages.append(page)
 
     def commit(self) -> None:
         if self._printed.part == "blocks":
             self._text = blocks_json(self._pages).decode()
         else:
-            read = [page for page in self._pages if isinstance(page, PageResult)]
-            self._text = joined(page.markdown or page.text or "" for page in read)
+            self._text = joined(map(_text_of, self._pages))
+
+
+def _text_of(page: Page) -> str:
+    return page.markdown or page.text or "" if isinstance(page, PageResult) else mark(page)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import aclosing
 
 from adapter.cli.errors import FileFailed
-from adapter.cli.events import PageFailed, PageResult, Start
+from adapter.cli.events import Page, PageFailed, PageResult, RestFailed, Start
 from adapter.cli.folder import OutputFolder
 from adapter.cli.printed import Printed
 from adapter.cli.progress import Progress
@@ -77,15 +77,19 @@ class Reading:
                             continue
                         self._report(source, event, num_pages)
                         result.add(event)
-                        num_expected -= 1
-                        num_read += isinstance(event, PageResult)
-                        self._progress.page_done()
+                        if not isinstance(event, RestFailed):
+                            num_expected -= 1
+                            num_read += isinstance(event, PageResult)
+                            self._progress.page_done()
             finally:
                 self._progress.expect(-num_expected)
             if num_read:
                 result.commit()
 
-    def _report(self, source: Source, page: PageResult | PageFailed, num_pages: int) -> None:
+    def _report(self, source: Source, page: Page, num_pages: int) -> None:
+        if isinstance(page, RestFailed):
+            self._fail(f"{source.path}: after page {page.last_page}", page.message)
+            return
         where = f"{source.path}: page {page.page}" if num_pages > 1 else str(source.path)
         if isinstance(page, PageFailed):
             self._fail(where, page.error.message)

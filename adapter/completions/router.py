@@ -2,12 +2,12 @@ from fastapi import APIRouter, Request, Response
 
 from adapter.completions.schemas import Completion, CompletionRequest
 from adapter.completions.service import CompletionService
-from adapter.request_body import StrictJsonRoute
+from adapter.request_body import JsonRoute
 from adapter.wire import answer_responses
 
 
 def completions_router(service: CompletionService) -> APIRouter:
-    router = APIRouter(route_class=StrictJsonRoute, tags=["Generation"])
+    router = APIRouter(route_class=JsonRoute, tags=["Generation"])
 
     @router.post(
         "/v1/completions",

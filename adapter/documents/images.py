@@ -2,12 +2,15 @@
 
 import asyncio
 import io
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from itertools import islice
 from typing import Literal, TypeAlias
 
 from PIL import ExifTags, Image, ImageOps, TiffImagePlugin, UnidentifiedImageError
 
+from adapter.documents.image_threads import ImageThreads
 from adapter.documents.media import FORMATS
 from adapter.documents.page import Document, Page
 from adapter.documents.page_ranges import choose_pages
@@ -19,6 +22,12 @@ Frames: TypeAlias = Literal["first", "all"]
 # Not those of a camera's multi-picture JPEG: its other pictures are previews and depth maps.
 _ANIMATED = ("GIF", "WEBP", "PNG", "AVIF", "TIFF")
 _MAX_TIFF_FRAMES = 10_000
+_MAX_ANIMATION_PIXELS = 2_000_000_000
+"""Decoded one frame after the other up to the last that is asked for: a frame of a dozen bytes may be a huge one."""
+_MAX_JPEG_SCANS = 100
+"""Each scan is decoded over the whole image, however few its bytes; encoders write ten or so."""
+# A scan's start, with its length and number of components: what a scan holds can't look so, all else hardly by chance.
+_JPEG_SCAN = re.compile(rb"\xff\xda\x00(?:\x06\x00|\x08\x01|\x0a\x02|\x0c\x03|\x0e\x04)")
 _SIDEWAYS = (5, 6, 7, 8)
 _TILE_WIDTH, _TILE_LENGTH = 322, 323
 _PNG_MODES = ("1", "L", "LA", "I;16", "I;16B", "P", "RGB", "RGBA")
@@ -32,6 +41,7 @@ class SingleImage:
     def __init__(self, page: Page) -> None:
         self._page = page
         self.numbers: Sequence[int] = (page.number,)
+        self.dpi: int | None = None
 
     async def page(self, number: int) -> Page:
         assert number == self._page.number
@@ -44,11 +54,15 @@ class SingleImage:
 class ImageFrames:
     """The frames of an animated image, or the pages of a TIFF; each is encoded when it is asked for."""
 
-    def __init__(self, data: bytes, numbers: Sequence[int], field: str, settings: Settings) -> None:
+    def __init__(
+        self, data: bytes, numbers: Sequence[int], field: str, settings: Settings, threads: ImageThreads
+    ) -> None:
         self._data = data
         self.numbers = numbers
+        self.dpi: int | None = None
         self._field = field
         self._settings = settings
+        self._threads = threads
         self._turn = asyncio.Lock()
         self._opened: Image.Image | None = None
 
@@ -58,7 +72,7 @@ class ImageFrames:
         async with self._turn:
             # Taken away while a thread has it: that thread runs on if we are cancelled.
             opened, self._opened = self._opened, None
-            page, self._opened = await asyncio.to_thread(self._encode, opened, number)
+            page, self._opened = await self._threads.run(self._encode, opened, number)
             return page
 
     async def close(self) -> None:
@@ -82,22 +96,36 @@ class ImageFrames:
 
 
 def open_image(
-    data: bytes, *, field: str, pages: str | Sequence[int] | None, frames: Frames, settings: Settings
+    data: bytes,
+    *,
+    field: str,
+    pages: str | Sequence[int] | None,
+    frames: Frames | None,
+    settings: Settings,
+    threads: ImageThreads,
 ) -> Document:
     """Check an image and, where it is one page, decode it all: a truncated one is found here. Blocks.
 
+    Args:
+        frames: None: all of a TIFF, which are pages, and the first of an animation.
+        threads: where frames are decoded when they are asked for.
+
     Raises:
-        InvalidRequest: it is broken, or `pages` are not in it.
+        InvalidRequest: it is broken, takes too long to decode, or `pages` are not in it.
         TooLarge: it is beyond `max_image_bytes`, `max_image_pixels`, `max_image_side` or `max_pages`.
     """
     check_image_bytes(len(data), field, settings)
     with _decoding(field, field):
         image = Image.open(io.BytesIO(data), formats=FORMATS)
         _check_size(image, field, settings)
-        num_frames = _count_frames(data, image.format) if frames == "all" and image.format in _ANIMATED else 1
+        wants_all = frames == "all" or (frames is None and image.format == "TIFF")
+        num_frames = _count_frames(data, image.format) if wants_all and image.format in _ANIMATED else 1
         numbers = choose_pages(pages, "pages", num_frames, settings.max_pages)
         if num_frames > 1:
-            return ImageFrames(data, numbers, field, settings)
+            _check_animation(image, numbers[-1])
+            return ImageFrames(data, numbers, field, settings, threads)
+        if image.format in ("JPEG", "MPO"):
+            _check_scans(data, field)
         return SingleImage(Page(1, data, *_decode(image)))
 
 
@@ -119,6 +147,19 @@ def _check_size(image: Image.Image, field: str, settings: Settings) -> None:
     if max(width, height) > settings.max_image_side:
         sentence = f"{width}×{height}: a side is longer than the {settings.max_image_side} pixels that are read"
         raise TooLarge(f"{field}: {sentence}; send it smaller", param=field)
+
+
+def _check_scans(data: bytes, field: str) -> None:
+    if len(list(islice(_JPEG_SCAN.finditer(data), _MAX_JPEG_SCANS + 1))) > _MAX_JPEG_SCANS:
+        sentence = f"the JPEG has more than {_MAX_JPEG_SCANS} scans; save it as an ordinary JPEG or as PNG"
+        raise InvalidRequest(f"{field}: {sentence}", param=field)
+
+
+def _check_animation(image: Image.Image, last_frame: int) -> None:
+    width, height = image.size
+    if image.format != "TIFF" and last_frame * width * height > _MAX_ANIMATION_PIXELS:
+        sentence = f"{last_frame} frames of {width}×{height} are more than the {_MAX_ANIMATION_PIXELS} pixels in all"
+        raise TooLarge(f"frames: {sentence} that are read; choose fewer of the first with pages", param="frames")
 
 
 def _count_frames(data: bytes, name: str) -> int:

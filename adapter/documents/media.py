@@ -17,6 +17,7 @@ START_BYTES = 1024
 _URLSAFE = bytes.maketrans(b"-_", b"+/")
 _WHITESPACE = b" \t\r\n\f\v"
 _MAX_DATA_URL_HEADER = 1000
+_SLICE_CHARACTERS = 4 * 1024 * 1024
 
 
 def decode_base64(text: str, field: str) -> tuple[bytes, str | None]:
@@ -30,14 +31,31 @@ def decode_base64(text: str, field: str) -> tuple[bytes, str | None]:
     """
     payload, declared_type = _split_data_url(text, field) if text[:5].lower() == "data:" else (text, None)
     try:
-        encoded = payload.encode("ascii").translate(_URLSAFE, _WHITESPACE).rstrip(b"=")
-        data = base64.b64decode(encoded + b"=" * (-len(encoded) % 4), validate=True)
+        data = _decode(payload)
     except (UnicodeEncodeError, binascii.Error) as error:
         sentence = "is not valid base64; send the file's bytes as base64 or as a data URL"
         raise InvalidRequest(f"{field}: {sentence}", param=field, cause=str(error)[:200]) from None
     if not data:
         raise InvalidRequest(f"{field}: is empty; send the file's bytes as base64", param=field)
     return data, declared_type
+
+
+def _decode(payload: str) -> bytes:
+    """In slices: other threads stand still while one is decoded. Raises `UnicodeEncodeError` and `binascii.Error`."""
+    end = payload.find("=")
+    if end < 0:
+        end = len(payload)
+    elif payload[end:].strip("=" + _WHITESPACE.decode()):
+        raise binascii.Error("there is something behind the padding")
+    data = bytearray()
+    rest = b""
+    for start in range(0, end, _SLICE_CHARACTERS):
+        encoded = payload[start : min(start + _SLICE_CHARACTERS, end)].encode("ascii")
+        encoded = rest + encoded.translate(_URLSAFE, _WHITESPACE)
+        num_whole = len(encoded) // 4 * 4
+        data += base64.b64decode(encoded[:num_whole], validate=True)
+        rest = encoded[num_whole:]
+    return bytes(data + base64.b64decode(rest + b"=" * (-len(rest) % 4), validate=True))
 
 
 def sniff(start: bytes, field: str, declared_type: str | None) -> Literal["image", "pdf"]:

@@ -6,6 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+MIN_DPI, MAX_DPI = 36, 600
+"""At which pages are rendered."""
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
@@ -24,6 +27,8 @@ class Document(Protocol):
 
     numbers: Sequence[int]
     """The chosen pages, ascending."""
+    dpi: int | None
+    """At which its pages are rendered; None where they are images as they were sent."""
 
     async def page(self, number: int) -> Page:
         """Read or render one page; nothing of it is kept here.

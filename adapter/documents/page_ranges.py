@@ -4,6 +4,9 @@ from collections.abc import Sequence
 
 from adapter.errors import InvalidRequest, TooLarge
 
+MAX_PAGES_CHARACTERS = 10_000
+"""Longest text of page ranges in a request."""
+
 _MAX_DIGITS = 9
 _MAX_SHOWN = 40
 

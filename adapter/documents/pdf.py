@@ -1,9 +1,11 @@
 """Opens a PDF; its pages are rendered one by one, in processes of their own."""
 
 import asyncio
+import os
+import shutil
 from collections.abc import Sequence
 from pathlib import Path
-from tempfile import NamedTemporaryFile
+from tempfile import TemporaryFile
 from typing import IO, TypeVar
 
 from adapter.documents.page import Page
@@ -22,14 +24,17 @@ class PdfDocument:
     def __init__(
         self, path: Path, *, field: str, dpi: int, pool: RenderPool, settings: Settings, temporary: IO[bytes] | None
     ) -> None:
-        """`temporary` is the file at `path` if it is to be removed on `close`."""
+        """`temporary` is the file at `path` if it is to be closed on `close`."""
         self.numbers: Sequence[int] = ()
+        self.dpi: int | None = dpi
         self._path = path
         self._field = field
         self._dpi = dpi
         self._pool = pool
         self._settings = settings
         self._temporary = temporary
+        # No more: what waits in the pool waits there in turn with the pages of other documents.
+        self._places = asyncio.Semaphore(settings.render_processes)
 
     async def open(self, pages: str | Sequence[int] | None) -> None:
         """Read how many pages there are and choose from them.
@@ -52,7 +57,8 @@ class PdfDocument:
         """
         settings = self._settings
         task = RenderPage(str(self._path), number, self._dpi, settings.max_image_pixels, settings.max_image_side)
-        rendered = await self._run(task, f"{self._field}: page {number} can't be rendered")
+        async with self._places:
+            rendered = await self._run(task, f"{self._field}: page {number} can't be rendered")
         return Page(number, rendered.image, rendered.width, rendered.height)
 
     async def close(self) -> None:
@@ -71,13 +77,19 @@ class PdfDocument:
         raise InvalidRequest(f"{what}: {reason}", param=self._field)
 
 
-def write_temporary(data: bytes) -> IO[bytes]:
-    """A file that is gone when it is closed. Blocks."""
-    file = NamedTemporaryFile(prefix="adapter-", suffix=".pdf")  # noqa: SIM115 - the document closes it
+def write_temporary(source: IO[bytes]) -> IO[bytes]:
+    """A copy without a name, which is gone when it is closed or this process ends, however it ends. Blocks."""
+    file = TemporaryFile()  # noqa: SIM115 - the document closes it
     try:
-        file.write(data)
+        source.seek(0)
+        shutil.copyfileobj(source, file)
         file.flush()
     except BaseException:
         file.close()
         raise
     return file
+
+
+def path_of(file: IO[bytes]) -> Path:
+    """Where this process and those that it started can open `file` as long as it is open here."""
+    return Path(f"/proc/{os.getpid()}/fd/{file.fileno()}")

@@ -1,4 +1,4 @@
-"""Fetches an image by its URL, from public addresses only."""
+"""Reads an image or a PDF from its URL: a data URL, or one that is fetched, from public addresses only."""
 
 import asyncio
 import ipaddress
@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 import httpx
 
+from adapter.documents.media import decode_base64
 from adapter.errors import ApiError, InvalidRequest, TooLarge
 from adapter.settings import Settings
 
@@ -21,8 +22,17 @@ _HEADERS = {"Accept": "image/*, application/pdf", "Accept-Encoding": "identity",
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-# They hold an IPv4 address that is reached through a gateway: 6to4, Teredo, NAT64.
-_GATEWAYS = [ipaddress.IPv6Network(network) for network in ("2002::/16", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48")]
+_REFUSED = [
+    ipaddress.ip_network(network)
+    for network in (
+        # They hold an IPv4 address that is reached through a gateway: 6to4, Teredo, NAT64.
+        *("2002::/16", "192.88.99.0/24", "2001::/32", "64:ff9b::/96", "64:ff9b:1::/48"),
+        # Where Azure and Oracle's cloud serve the machines in them.
+        *("168.63.129.16/32", "192.0.0.0/24"),
+        # Not public either, which older Pythons don't know: documentation and segment routing.
+        *("3fff::/20", "5f00::/16"),
+    )
+]
 
 
 def is_public(address: Address, port: int) -> bool:
@@ -31,10 +41,9 @@ def is_public(address: Address, port: int) -> bool:
         return False
     if address.is_multicast or address.is_reserved or address.is_link_local or address.is_unspecified:
         return False
-    if isinstance(address, ipaddress.IPv6Address):
-        is_indirect = address.ipv4_mapped is not None or any(address in network for network in _GATEWAYS)
-        return not is_indirect and not address.is_site_local
-    return True
+    if isinstance(address, ipaddress.IPv6Address) and (address.ipv4_mapped is not None or address.is_site_local):
+        return False
+    return not any(address in network for network in _REFUSED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +69,7 @@ class ImageFetcher:
 
         Raises:
             InvalidRequest: fetching is off, the URL isn't one that is fetched, or it doesn't answer with 200 in time.
-            TooLarge: it answers with more than `max_image_bytes`.
+            TooLarge: it answers with more than `max_document_body_bytes`, as much as a data URL may hold.
         """
         if not self._settings.fetch_images:
             sentence = "is not fetched: this server takes data URLs only (its setting ADAPTER_FETCH_IMAGES is off)"
@@ -126,14 +135,24 @@ class ImageFetcher:
             raise _refuse(field, f"answers with status {response.status_code} instead of 200")
         if response.headers.get("content-encoding", "identity") != "identity":
             raise _refuse(field, "answers in a compressed encoding that wasn't asked for")
-        max_bytes = self._settings.max_image_bytes
+        max_bytes = self._settings.max_document_body_bytes
         data = bytearray()
         async for chunk in response.aiter_raw():
             data += chunk
             if len(data) > max_bytes:
-                sentence = f"is larger than the {max_bytes} bytes of the largest image that is read"
+                sentence = f"is larger than the {max_bytes} bytes that are fetched"
                 raise TooLarge(f"{field}: {sentence}; send it smaller", param=field)
         return _Answer(bytes(data), response.headers.get("content-type"))
+
+
+async def read_url(url: str, field: str, fetcher: ImageFetcher) -> tuple[bytes, str | None]:
+    """What is at a data URL or, where the server allows it, an http(s) URL; and the media type that it declares."""
+    scheme = url[:8].lower()
+    if scheme.startswith("data:"):
+        return await asyncio.to_thread(decode_base64, url, field)
+    if scheme.startswith(("http://", "https://")):
+        return await fetcher.fetch(url, field)
+    raise _refuse(field, "must be a data URL, such as data:image/png;base64,iVBORw0…, or an http(s) URL")
 
 
 async def _send(client: httpx.AsyncClient, url: httpx.URL, addresses: list[Address]) -> httpx.Response:

@@ -6,7 +6,7 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
-from adapter.documents.rendering import BrokenPdf, Task, serve
+from adapter.documents.rendering import BrokenPdf, Failed, Task, serve
 from adapter.errors import Cancelled, InternalError
 
 T = TypeVar("T")
@@ -26,8 +26,10 @@ class RenderPool:
     # Not a ProcessPoolExecutor: there a process that dies fails the tasks of all the others, and one that is killed
     # while it sends a page leaves the executor waiting for the rest of it.
 
-    def __init__(self, num_processes: int, timeout_s: float) -> None:
+    def __init__(self, num_processes: int, timeout_s: float, max_memory_bytes: int) -> None:
+        """`timeout_s` is that of a task, `max_memory_bytes` that of a process."""
         self._timeout_s = timeout_s
+        self._max_memory_bytes = max_memory_bytes
         self._threads = ThreadPoolExecutor(num_processes, thread_name_prefix="render")
         self._lock = threading.Lock()
         self._idle: list[_RenderProcess] = []
@@ -41,7 +43,7 @@ class RenderPool:
             BrokenPdf: the PDF can't be read, or this page of it.
             RenderCrashed, RenderTimedOut: this task did that; others are not affected.
             Cancelled: the pool is being stopped.
-            InternalError: a process can't be started.
+            InternalError: a process can't be started, or read or write, or has too little memory.
         """
         if self._is_stopped:
             raise _stopped()
@@ -79,10 +81,10 @@ class RenderPool:
         with self._lock:
             if self._is_stopped:
                 raise _stopped()
-            process = self._idle.pop() if self._idle else _RenderProcess()
+            process = self._idle.pop() if self._idle else _RenderProcess(self._max_memory_bytes)
             if not process.is_alive:  # killed while it was idle, as by a machine short of memory
                 process.close()
-                process = _RenderProcess()
+                process = _RenderProcess(self._max_memory_bytes)
             self._busy.add(process)
             return process
 
@@ -97,11 +99,14 @@ class RenderPool:
 
 
 class _RenderProcess:
-    def __init__(self) -> None:
+    def __init__(self, max_memory_bytes: int) -> None:
         context = multiprocessing.get_context("spawn")
-        self._connection, theirs = context.Pipe()
-        self._process = context.Process(target=serve, args=(theirs,), name="render", daemon=True)
-        self._process.start()
+        try:
+            self._connection, theirs = context.Pipe()
+            self._process = context.Process(target=serve, args=(theirs, max_memory_bytes), name="render", daemon=True)
+            self._process.start()
+        except OSError as error:
+            raise InternalError(f"a render process can't be started: {error!r}") from error
         self._is_ready = False
         theirs.close()  # the process has the only one: its death is an EOFError here
 
@@ -120,6 +125,8 @@ class _RenderProcess:
             raise RenderCrashed from error
         if isinstance(answer, BrokenPdf):
             raise answer
+        if isinstance(answer, Failed):
+            raise InternalError(f"a render process: {answer.cause}")
         result: T = answer.result
         return result
 

@@ -3,6 +3,8 @@
 import io
 import math
 import os
+import resource
+import sys
 import threading
 from dataclasses import dataclass
 from multiprocessing import parent_process
@@ -28,6 +30,13 @@ class Task(Protocol[T_co]):
 @dataclass(frozen=True, slots=True)
 class Done(Generic[T_co]):
     result: T_co
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The machine's fault, not the PDF's: `cause` is for the log."""
+
+    cause: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +80,12 @@ class RenderPage:
             page = pdf[self.number - 1]
             scale = self._scale(*page.get_size())
             image = page.render(scale=scale, rev_byteorder=True).to_pil()
-        except (pypdfium2.PdfiumError, ArithmeticError, ValueError, MemoryError) as error:
+            encoded = io.BytesIO()
+            image.save(encoded, "PNG", compress_level=1)
+        except (pypdfium2.PdfiumError, ArithmeticError, ValueError) as error:
             raise BrokenPdf(f"it is damaged ({error or type(error).__name__})") from error
         finally:
             pdf.close()
-        encoded = io.BytesIO()
-        image.save(encoded, "PNG", compress_level=1)
         return RenderedPage(encoded.getvalue(), image.width, image.height)
 
     def _scale(self, width: float, height: float) -> float:
@@ -94,9 +103,10 @@ class RenderPage:
         return max(sides) <= self.max_side and math.prod(sides) <= self.max_pixels
 
 
-def serve(connection: Connection) -> None:
+def serve(connection: Connection, max_memory_bytes: int) -> None:
     """Say `True`, then do one `Task` after the other until the parent closes the connection or dies."""
     os.setsid()  # a Ctrl-C or a stop is for the adapter, which lets its requests finish first
+    _limit_memory(max_memory_bytes)
     threading.Thread(target=_end_with_parent, daemon=True).start()
     connection.send(True)
     while True:
@@ -105,10 +115,20 @@ def serve(connection: Connection) -> None:
         except EOFError:
             return
         try:
-            answer: Done[Any] | BrokenPdf = Done(task.run())
+            answer: Done[Any] | BrokenPdf | Failed = Done(task.run())
         except BrokenPdf as error:
             answer = BrokenPdf(str(error))
+        except (OSError, MemoryError) as error:
+            answer = Failed(repr(error))
         connection.send(answer)
+
+
+def _limit_memory(max_bytes: int) -> None:
+    """A PDF of a few kilobytes may ask for all of the machine's: here it takes this process with it and no more."""
+    _, allowed = resource.getrlimit(resource.RLIMIT_AS)
+    limit = min(max_bytes, sys.maxsize if allowed == resource.RLIM_INFINITY else allowed)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _end_with_parent() -> None:

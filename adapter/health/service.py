@@ -15,6 +15,8 @@ logger = logging.getLogger(__name__)
 
 MAX_AGE_S = 5.0
 """How long a model's description of itself is taken for granted."""
+BUSY_WAIT_S = 0.2
+"""How long a busy model is waited for that has described itself before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +107,7 @@ class _ModelProbe:
         self._triton_model = triton_model
         self._describing: asyncio.Task[Description] | None = None
         self._described_s = 0.0
+        self._known: Description | None = None
 
     async def check(self, model_id: str, deadline_s: float) -> ModelHealth:
         try:
@@ -134,25 +137,27 @@ class _ModelProbe:
 
     async def stop(self) -> None:
         """Forget the description; cancel it if it is still on its way."""
+        self._known = None
         if self._describing is not None:
             describing, self._describing = self._describing, None
             describing.cancel()
             await asyncio.gather(describing, return_exceptions=True)
 
     async def _describe(self, timeout_s: float) -> Description | None:
-        """None while the answer waits behind generations."""
+        """What was last known while the answer waits behind generations; None if that is nothing."""
         if self._describing is None or (self._describing.done() and time.monotonic() - self._described_s > MAX_AGE_S):
             self._describing = asyncio.create_task(self._triton.describe(self._triton_model))
             self._described_s = time.monotonic()
         task = self._describing
-        await asyncio.wait((task,), timeout=max(timeout_s, 0))
+        await asyncio.wait((task,), timeout=max(timeout_s if self._known is None else BUSY_WAIT_S, 0))
         if not task.done() or task.cancelled():
-            return None
+            return self._known
         try:
-            return task.result()
+            self._known = task.result()
+            return self._known
         except ApiError as error:
             if self._describing is task:
                 self._describing = None
             if isinstance(error, Overloaded):
-                return None
+                return self._known
             raise

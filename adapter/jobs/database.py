@@ -5,13 +5,13 @@ import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import chain
 from pathlib import Path
 from typing import Final
 
-SCHEMA_VERSION: Final = 1
 BUSY_TIMEOUT_S: Final = 10.0
 
-_SCHEMA = (
+_FIRST_VERSION = (
     """CREATE TABLE jobs (
         position INTEGER PRIMARY KEY AUTOINCREMENT,
         id TEXT NOT NULL UNIQUE,
@@ -47,6 +47,9 @@ _SCHEMA = (
     # Progress is counted from this alone, without the results.
     "CREATE INDEX progress ON pages (job_id, number, error_status)",
 )
+# What makes a database of version 0, 1, … one of the next.
+_UPGRADES = (_FIRST_VERSION, ("ALTER TABLE jobs ADD COLUMN num_takeovers INTEGER NOT NULL DEFAULT 0",))
+SCHEMA_VERSION: Final = len(_UPGRADES)
 
 
 class JobStoreError(Exception):
@@ -99,12 +102,11 @@ def _prepare(connection: sqlite3.Connection) -> None:
     connection.execute("PRAGMA journal_mode = WAL")
     with transaction(connection):
         (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version == 0:
-            for statement in _SCHEMA:
-                connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-        elif version > SCHEMA_VERSION:
+        if version > SCHEMA_VERSION:
             raise JobStoreError(f"its schema is version {version} and this adapter knows {SCHEMA_VERSION} at most")
+        for statement in chain.from_iterable(_UPGRADES[version:]):
+            connection.execute(statement)
+        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
     # Of the jobs alone, which are few: damage in a page shows when the page is read.
     (verdict,) = connection.execute("PRAGMA quick_check(jobs)").fetchone()
     if verdict != "ok":

@@ -1,12 +1,13 @@
 """The jobs' files: the document as it was sent, and the parts of pages that are too large for the database."""
 
+import io
 import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Final
+from typing import IO, Final
 
 MAX_ORPHAN_AGE_S: Final = 3600.0
 """A folder without a job is left alone so long: its job may be about to be created, by another process."""
@@ -24,9 +25,9 @@ class JobFiles:
     def source(self, job_id: str) -> Path:
         return self._job(job_id) / "source"
 
-    def save_source(self, job_id: str, data: bytes) -> None:
+    def save_source(self, job_id: str, source: IO[bytes]) -> None:
         self._job(job_id).mkdir(parents=True)
-        _write(self.source(job_id), data)
+        _write(self.source(job_id), source)
 
     def remove_source(self, job_id: str) -> None:
         """Of a job that has ended: only its results are read any more."""
@@ -34,7 +35,7 @@ class JobFiles:
 
     def save_page(self, job_id: str, number: int, content: bytes) -> None:
         """Replaces what a killed process may have left of this page."""
-        _write(self._page(job_id, number), content)
+        _write(self._page(job_id, number), io.BytesIO(content))
 
     def load_page(self, job_id: str, number: int) -> bytes | None:
         """None where the page has no large parts."""
@@ -42,6 +43,10 @@ class JobFiles:
             return self._page(job_id, number).read_bytes()
         except FileNotFoundError:
             return None
+
+    def num_pages(self, job_id: str) -> int:
+        """How many pages have large parts."""
+        return sum(1 for _ in self._job(job_id).glob("page-*.json"))
 
     def remove(self, job_id: str) -> None:
         shutil.rmtree(self._job(job_id), ignore_errors=True)
@@ -68,11 +73,11 @@ def _modified_s(path: Path) -> float:
         return float("inf")
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write(path: Path, content: IO[bytes]) -> None:
     """Whole or not at all, also when the machine stops: the database will say that it is there."""
     unfinished = path.with_suffix(".tmp")
     with unfinished.open("wb") as file:
-        file.write(content)
+        shutil.copyfileobj(content, file)
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

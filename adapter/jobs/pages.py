@@ -12,13 +12,13 @@ from adapter.ocr.results import PageResult, failed_page_fields, page_fields
 KEPT_PARTS: Final[frozenset[Part]] = frozenset(("text", "markdown"))
 """Read of every page, whatever was asked for: the plain result of a job is of one or the other."""
 
-_PICTURES: Final[frozenset[Part]] = frozenset(("figures", "annotated"))
+PICTURES: Final[frozenset[Part]] = frozenset(("figures", "annotated"))
 
 
 def pack(result: PageResult, parts: frozenset[Part]) -> tuple[PageRecord, bytes | None]:
     """The record, and the pictures as JSON for a file: None unless `parts` has some."""
     fields = page_fields(result, parts)
-    pictures = {name: fields.pop(name) for name in _PICTURES if name in fields}
+    pictures = {name: fields.pop(name) for name in PICTURES if name in fields}
     fields = {name: value for name, value in fields.items() if name not in ("text", "markdown", "raw")}
     record = PageRecord(
         result.page,
@@ -35,10 +35,6 @@ def pack(result: PageResult, parts: frozenset[Part]) -> tuple[PageRecord, bytes 
 
 def pack_failure(page: int, error: ApiError) -> PageRecord:
     return PageRecord(page, orjson.dumps(failed_page_fields(page, error)), error.status)
-
-
-def has_pictures(record: PageRecord, parts: frozenset[Part]) -> bool:
-    return record.error_status is None and not parts.isdisjoint(_PICTURES)
 
 
 def unpack(record: PageRecord, pictures: bytes | None, parts: frozenset[Part]) -> dict[str, Any]:

@@ -1,20 +1,15 @@
 """A job's progress as server-sent events."""
 
-import time
 from collections.abc import AsyncGenerator, Callable
-from typing import Any, Final
 
-import orjson
-
+from adapter.errors import Cancelled
 from adapter.jobs.async_store import AsyncStore
 from adapter.jobs.errors import JobNotFound
 from adapter.jobs.records import Job, PageProgress, Status
 from adapter.jobs.schemas import JobStatus
 from adapter.jobs.signal import Signal
 from adapter.jobs.store import JobStore
-
-KEEP_ALIVE_S: Final = 15.0
-"""Proxies cut connections that are silent for longer."""
+from adapter.sse import json_event
 
 
 async def progress_events(
@@ -26,9 +21,9 @@ async def progress_events(
 
     Raises:
         JobNotFound: also when it is deleted meanwhile.
+        Cancelled: the process is about to stop; another one can be asked for the rest.
     """
     told: Status | None = None
-    told_s = time.monotonic()
     while True:
         version = changed.version
         # The job before its pages: an ended one gets no more.
@@ -38,19 +33,18 @@ async def progress_events(
         events = b""
         if job.ended_s is None and job.status != told:
             told = job.status
-            events += _event({"type": "status", "job": status_of(job).model_dump()})
+            events += json_event({"type": "status", "job": status_of(job).model_dump()})
         for page in await store.call(JobStore.progress, job_id, first):
             first = page.number + 1
             events += _page_event(page, job)
         if job.ended_s is not None:
-            yield events + _event({"type": "status", "job": status_of(job).model_dump()})
+            yield events + json_event({"type": "status", "job": status_of(job).model_dump()})
             return
-        if not events and time.monotonic() - told_s >= KEEP_ALIVE_S:
-            events = b": still here\n\n"
         if events:
-            told_s = time.monotonic()
             yield events
         await changed.wait(version, poll_s)
+        if changed.closed:
+            raise Cancelled("The server is shutting down.")
 
 
 def _page_event(page: PageProgress, job: Job) -> bytes:
@@ -61,8 +55,4 @@ def _page_event(page: PageProgress, job: Job) -> bytes:
         "pages_done": page.num_done,
         "pages": len(job.asked.numbers),
     }
-    return b"id: %d\n" % page.number + _event(fields)
-
-
-def _event(fields: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(fields) + b"\n\n"
+    return b"id: %d\n" % page.number + json_event(fields)

@@ -2,20 +2,20 @@
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
 from adapter.documents.reader import DocumentReader
-from adapter.errors import ApiError, Overloaded, Unavailable
+from adapter.errors import ApiError, InternalError, Overloaded, Unavailable
 from adapter.jobs.async_store import AsyncStore
 from adapter.jobs.errors import FilesLost, StoreUnavailable
 from adapter.jobs.files import JobFiles
 from adapter.jobs.pages import KEPT_PARTS, pack, pack_failure
-from adapter.jobs.records import NewJob
+from adapter.jobs.records import Job, NewJob
 from adapter.jobs.signal import Signal
 from adapter.jobs.store import JobStore
 from adapter.models.service import ModelCatalog
@@ -28,6 +28,9 @@ logger = logging.getLogger(__name__)
 
 MAX_TRIES: Final = 3
 """How often a page is read alone, by a model that answers, before its failure is its own."""
+
+MAX_TAKEOVERS: Final = 3
+"""How many processes a page may kill before it is given up."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,38 +77,78 @@ class JobReader:
         self._documents = documents
         self._pauses = pauses
 
-    async def read(self, job: NewJob, owner: str) -> None:
+    async def read(self, job: Job, owner: str) -> None:
         """Read the pages that are not done; each is kept as soon as it and those before it are read.
 
         Raises:
             JobLost: nothing more of it will be kept.
             ApiError: the job can't be read, now or later.
         """
-        fields = validated(OcrFields, orjson.loads(job.fields))
-        reading = _Reading(job, owner, fields, self._catalog.resolve(job.model)[1])
-        stuck_at: int | None = None
+        fields = validated(OcrFields, orjson.loads(job.asked.fields))
+        reading = _Reading(job.asked, owner, fields, self._catalog.resolve(job.asked.model)[1])
+        suspects = await self._suspects(reading, job.num_takeovers)
+        failure: ApiError | OSError | None = None
+        while remaining := await self._remaining(reading.job):
+            if failure is None and remaining[0] not in suspects:
+                failure = await self._read_together(reading, remaining)
+            else:
+                await self._read_alone(reading, remaining[0], failure)
+                failure = None
+
+    async def _suspects(self, reading: _Reading, num_takeovers: int) -> Sequence[int]:
+        """The pages that were being read when the job's last process died; one that kills every process is given up."""
+        if num_takeovers == 0:
+            return ()
+        suspects = (await self._remaining(reading.job))[: 2 * self._reader.max_parallel_pages]
+        if num_takeovers >= MAX_TAKEOVERS and suspects:
+            error = InternalError(f"{num_takeovers} processes that were to read it have died")
+            logger.error("%s page %d is given up: %s", reading.job.id, suspects[0], error.cause)
+            await self._keep(reading, PageFailed(suspects[0], error))
+        return suspects
+
+    async def _read_together(self, reading: _Reading, numbers: Sequence[int]) -> ApiError | OSError | None:
+        """Read many pages in parallel; returns what ends that for now."""
+        try:
+            async with aclosing(self._events(reading, numbers)) as events:
+                async for event in events:
+                    if isinstance(event, PageFailed) and _may_pass(event.error):
+                        # What is read behind it waits.
+                        await self._read_alone(reading, event.page, event.error)
+                    else:
+                        await self._keep(reading, event)
+        except (ApiError, OSError) as error:
+            if not _may_pass(error):
+                raise
+            return error
+        return None
+
+    async def _read_alone(self, reading: _Reading, number: int, failure: ApiError | OSError | None) -> None:
+        """Read one page until it is done, first waiting after a `failure`.
+
+        Alone: if the page brings the model or the process down, the blame is not its neighbours'.
+        """
         num_failures = num_tries = 0
-        while remaining := await self._remaining(job):
-            if remaining[0] != stuck_at:
-                stuck_at, num_failures, num_tries = remaining[0], 0, 0
-            # After a failure a page is read alone: if it brings the model down, the blame is not its neighbours'.
-            alone = num_failures > 0
+        while num_tries < MAX_TRIES:
+            if failure is not None:
+                num_failures += 1
+                await self._pause(reading.job, failure, num_failures)
             is_up = False
             try:
-                if alone:
-                    await self._check_model(reading.triton_model)
+                await self._check_model(reading.triton_model)
                 is_up = True
-                await self._read_pages(reading, remaining[:1] if alone else remaining)
+                async with aclosing(self._events(reading, [number])) as events:
+                    async for event in events:
+                        if isinstance(event, PageFailed) and _may_pass(event.error):
+                            raise event.error
+                        await self._keep(reading, event)
+                return
             except (ApiError, OSError) as error:
                 if not _may_pass(error):
                     raise
-                num_failures += 1
-                if alone and is_up and _is_of_the_page(error):
-                    num_tries += 1
-                if num_tries == MAX_TRIES and isinstance(error, ApiError):
-                    await self._keep(reading, PageFailed(remaining[0], error))
-                    continue
-                await self._pause(job, error, num_failures)
+                failure = error
+            num_tries += is_up and _is_of_the_page(failure)
+        assert isinstance(failure, ApiError), "no other failure is of the page"
+        await self._keep(reading, PageFailed(number, failure))
 
     async def _remaining(self, job: NewJob) -> list[int]:
         num_failures = 0
@@ -131,7 +174,7 @@ class JobReader:
         except ApiError:
             pass  # It answered: not every model knows the question.
 
-    async def _read_pages(self, reading: _Reading, numbers: Sequence[int]) -> None:
+    async def _events(self, reading: _Reading, numbers: Sequence[int]) -> AsyncGenerator[DocumentEvent, None]:
         job, fields = reading.job, reading.fields
         try:
             document = await self._documents.open_file(
@@ -145,13 +188,11 @@ class JobReader:
         except FileNotFoundError:
             raise FilesLost(job.id) from None
         try:
-            options = read_options(fields, reading.triton_model, document, job.field)
+            options = replace(read_options(fields, reading.triton_model, document, job.field), is_background=True)
             pages = read_document(self._reader, document, options, fields.parts | KEPT_PARTS, job.id)
             async with aclosing(pages) as events:
                 async for event in events:
-                    if isinstance(event, PageFailed) and _may_pass(event.error):
-                        raise event.error
-                    await self._keep(reading, event)
+                    yield event
         finally:
             await document.close()
 

@@ -47,6 +47,8 @@ class Job:
     started_s: float | None
     """When it was begun for the first time."""
     ended_s: float | None
+    num_takeovers: int
+    """How many of the processes that ran it have died, one after the other, without a page read."""
     failure: Failure | None
 
     @property

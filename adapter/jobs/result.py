@@ -6,11 +6,12 @@ from contextlib import aclosing
 from typing import Any, Final, Literal, TypeAlias
 
 import orjson
+from starlette.responses import StreamingResponse
 
 from adapter.jobs.async_store import AsyncStore
 from adapter.jobs.errors import FilesLost
 from adapter.jobs.files import JobFiles
-from adapter.jobs.pages import has_pictures, unpack
+from adapter.jobs.pages import PICTURES, unpack
 from adapter.jobs.records import Job, PageRecord
 from adapter.jobs.store import JobStore
 from adapter.ocr.answer import PAGE_BREAK
@@ -24,28 +25,48 @@ _CHUNK_PAGES: Final = 20
 
 
 class JobResult:
-    """Its generators raise `ApiError`, also on the way: when the job is deleted meanwhile, they don't end well."""
+    """Its answers raise `ApiError` before they begin; what is lost later breaks them off."""
 
     def __init__(self, store: AsyncStore, files: JobFiles, job: Job) -> None:
         self._store = store
         self._files = files
         self._job = job
         self._parts = validated(OcrFields, orjson.loads(job.asked.fields)).parts
+        self._has_pictures = not self._parts.isdisjoint(PICTURES)
 
-    async def pages(self, first: int, limit: int) -> AsyncGenerator[bytes, None]:
+    async def pages(self, first: int, limit: int) -> StreamingResponse:
         """JSON: at most `limit` pages from the number `first` on, and from which number to go on; null at the end."""
+        await self._check_files()
+        return await _begun(self._list(first, limit), "application/json")
+
+    async def whole(self) -> StreamingResponse:
+        """JSON as of `/ocr`; of a job that is done."""
+        await self._check_files()
+        return await _begun(self._answer(), "application/json")
+
+    async def plain(self, part: TextPart) -> StreamingResponse:
+        """The text of all pages that were read, UTF-8."""
+        return await _begun(self._plain(part), "text/markdown" if part == "markdown" else "text/plain")
+
+    async def _check_files(self) -> None:
         job = self._job
-        yield orjson.dumps({"id": job.id, "status": job.status})[:-1] + b',"pages":['
+        if self._has_pictures:
+            num_pages = await asyncio.to_thread(self._files.num_pages, job.id)
+            if num_pages < job.num_done - job.num_failed:
+                raise FilesLost(job.id)
+
+    async def _list(self, first: int, limit: int) -> AsyncGenerator[bytes, None]:
+        job = self._job
+        opening = orjson.dumps({"id": job.id, "status": job.status})[:-1] + b',"pages":['
         num_pages, following = 0, first
         async with aclosing(self._records(first, limit)) as records:
             async for record in records:
-                yield (b"," if num_pages else b"") + orjson.dumps(await self._page(record))
+                yield (b"," if num_pages else opening) + orjson.dumps(await self._page(record))
                 num_pages, following = num_pages + 1, record.number + 1
         has_more = job.ended_s is None or num_pages == limit
-        yield b'],"next":' + orjson.dumps(following if has_more else None) + b"}"
+        yield (b"" if num_pages else opening) + b'],"next":' + orjson.dumps(following if has_more else None) + b"}"
 
-    async def whole(self) -> AsyncGenerator[bytes, None]:
-        """JSON as of `/ocr`; of a job that is done."""
+    async def _answer(self) -> AsyncGenerator[bytes, None]:
         yield orjson.dumps(await self._head())[:-1]
         for text_part in _TEXTS:
             if text_part == "text" or text_part in self._parts:
@@ -54,7 +75,7 @@ class JobResult:
                     async for text in texts:
                         yield orjson.dumps(text)[1:-1]
                 yield b'"'
-        for name in ("blocks", "figures", "pages"):
+        for name in ("blocks", "pages"):
             if name == "pages" or name in self._parts:
                 yield f',"{name}":['.encode()
                 separator = b""
@@ -65,8 +86,7 @@ class JobResult:
                 yield b"]"
         yield b"}"
 
-    async def plain(self, part: TextPart) -> AsyncGenerator[bytes, None]:
-        """The text of all pages that were read, UTF-8."""
+    async def _plain(self, part: TextPart) -> AsyncGenerator[bytes, None]:
         async with aclosing(self._texts(part)) as texts:
             async for text in texts:
                 yield text.encode()
@@ -103,7 +123,7 @@ class JobResult:
 
     async def _page(self, record: PageRecord) -> dict[str, Any]:
         pictures = None
-        if has_pictures(record, self._parts):
+        if self._has_pictures and record.error_status is None:
             pictures = await asyncio.to_thread(self._files.load_page, self._job.id, record.number)
             if pictures is None:
                 raise FilesLost(self._job.id)
@@ -127,3 +147,16 @@ class JobResult:
                 return
             first = chunk[-1].number + 1
             limit -= len(chunk)
+
+
+async def _begun(chunks: AsyncGenerator[bytes, None], media_type: str) -> StreamingResponse:
+    """The first chunk is awaited before the 200: what fails until then becomes a response of its own."""
+    first = await anext(chunks, b"")
+
+    async def all_chunks() -> AsyncGenerator[bytes, None]:
+        async with aclosing(chunks):
+            yield first
+            async for chunk in chunks:
+                yield chunk
+
+    return StreamingResponse(all_chunks(), media_type=media_type)

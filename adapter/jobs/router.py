@@ -1,9 +1,9 @@
 import re
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
-from adapter.errors import ErrorResponse, InvalidRequest
+from adapter.errors import FAILURE_DOCS, InvalidRequest
 from adapter.jobs.schemas import (
     EventsQuery,
     JobDeleted,
@@ -15,22 +15,23 @@ from adapter.jobs.schemas import (
     ResultQuery,
 )
 from adapter.jobs.service import URL, JobService
-from adapter.ocr.form import JSON, form_body_docs
+from adapter.ocr.form import form_body_docs, only_query
 from adapter.ocr.schemas import OcrAnswer
+from adapter.request_body import JSON
 
-_FAILURE = {"model": ErrorResponse, "description": "Refused or failed; the status and `code` say how."}
 _BODY = form_body_docs() | {JSON: {"schema": {"$ref": "#/components/schemas/OcrRequest"}}}
 _EVENTS = {"schema": {"type": "string"}, "example": 'id: 1\ndata: {"type": "page", "page": 1, "status": "done"}\n\n'}
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
 def jobs_router(service: JobService) -> APIRouter:
-    router = APIRouter(prefix=URL, tags=["OCR jobs"], responses={"default": _FAILURE})
+    router = APIRouter(prefix=URL, tags=["OCR jobs"], responses={"default": FAILURE_DOCS})
 
     @router.post(
         "",
         summary="Begin to read a large document",
         status_code=202,
+        dependencies=[Depends(only_query())],
         openapi_extra={"requestBody": {"required": True, "content": _BODY}},
     )
     async def create(request: Request, response: Response) -> JobStatus:

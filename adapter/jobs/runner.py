@@ -13,10 +13,11 @@ from adapter.jobs.async_store import AsyncStore
 from adapter.jobs.errors import StoreUnavailable
 from adapter.jobs.files import JobFiles
 from adapter.jobs.reading import JobLost, JobReader
-from adapter.jobs.records import Failure, NewJob
+from adapter.jobs.records import Failure, Job
 from adapter.jobs.signal import Signal
 from adapter.jobs.store import JobStore
 from adapter.settings import Settings
+from adapter.sse import KEEP_ALIVE_S
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,7 @@ class Pace:
     """How soon one process notices what another has done."""
     clean_s: float = 60.0
     """Between two looks for what has expired."""
+    keep_alive_s: float = KEEP_ALIVE_S
 
 
 class JobRunner:
@@ -52,6 +54,8 @@ class JobRunner:
         self._owner = uuid.uuid4().hex
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[str, asyncio.Task[None]] = {}
+        self._suspect: str | None = None
+        """The last job taken that may have killed its processes: none runs beside it, to be blamed with it."""
 
     async def start(self) -> None:
         self._loops = [asyncio.create_task(self._run()), asyncio.create_task(self._clean())]
@@ -83,11 +87,13 @@ class JobRunner:
         running = dict(self._running)
         mine = await self._store.call(JobStore.renew, self._owner, running.keys(), self._pace.lease_s)
         await _end([task for job_id, task in running.items() if job_id not in mine])
-        while len(self._running) < self._settings.max_running_jobs:
+        while len(self._running) < self._settings.max_running_jobs and self._suspect not in self._running:
             job = await self._store.call(JobStore.claim, self._owner, self._pace.lease_s)
             if job is None:
                 return
-            task = asyncio.create_task(self._work(job.asked))
+            if job.num_takeovers > 1:
+                self._suspect = job.id
+            task = asyncio.create_task(self._work(job))
             self._running[job.id] = task
             task.add_done_callback(partial(self._forget, job.id))
             self._changed.notify()
@@ -95,7 +101,7 @@ class JobRunner:
     def _forget(self, job_id: str, _: asyncio.Task[None]) -> None:
         del self._running[job_id]
 
-    async def _work(self, job: NewJob) -> None:
+    async def _work(self, job: Job) -> None:
         """To the job's end. A job that can't be ended now is not held any longer, and taken up again."""
         failure = None
         try:

@@ -4,12 +4,12 @@ import asyncio
 import logging
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import orjson
 from fastapi import Request, Response
-from starlette.responses import StreamingResponse
 
 from adapter.documents.reader import DocumentReader
 from adapter.errors import ApiError, ErrorDetail, InvalidRequest
@@ -24,6 +24,7 @@ from adapter.jobs.result import JobResult
 from adapter.jobs.runner import JobRunner, Pace
 from adapter.jobs.schemas import JobDeleted, JobList, JobStatus
 from adapter.jobs.signal import Signal
+from adapter.jobs.stop_signals import StopSignals
 from adapter.jobs.store import JobStore
 from adapter.models.service import ModelCatalog
 from adapter.ocr.fields import OcrFields, read_options
@@ -31,7 +32,7 @@ from adapter.ocr.form import OcrInput, read_input
 from adapter.ocr.reader import PageReader
 from adapter.request_log import record_of
 from adapter.settings import Settings
-from adapter.sse import EventStream
+from adapter.sse import EventStream, kept_alive
 from adapter.triton_client import TritonClient
 
 logger = logging.getLogger(__name__)
@@ -66,10 +67,12 @@ class JobService:
         job_reader = JobReader(
             self._store, self._files, self._changed, triton, catalog, reader, documents, pauses or Pauses()
         )
+        self._stop_signals = StopSignals(self._changed.close)
         self._runner = JobRunner(self._store, self._files, job_reader, self._changed, settings, self._pace)
 
     async def start(self) -> None:
         """A database that can't be opened stops nothing but jobs: they are answered with 503, the log says why."""
+        self._stop_signals.start()
         try:
             await self._store.open()
         except JobStoreError as error:
@@ -78,29 +81,36 @@ class JobService:
         await self._runner.start()
 
     async def stop(self) -> None:
+        self._stop_signals.stop()
         await self._runner.stop()
         await self._store.close()
 
     async def create(self, request: Request) -> JobStatus:
         """The document is on disk and its pages are chosen when this returns."""
+        if not await self._store.call(JobStore.has_room, self._settings.max_jobs):
+            raise self._too_many()
         given = await read_input(request)
         if given.fields.stream:
+            given.source.close()
             raise InvalidRequest(f"stream: is not for jobs; {URL}/ID/events streams their progress", param="stream")
         job_id = f"job-{uuid.uuid4().hex}"
         try:
             try:
-                await asyncio.to_thread(self._files.save_source, job_id, given.data)
+                with given.source as source:
+                    await asyncio.to_thread(self._files.save_source, job_id, source)
                 job = await self._checked(job_id, given)
             except OSError as error:
                 raise StoreUnavailable(f"the document can't be kept: {error!r}") from error
-            if not await self._store.call(JobStore.create, job, self._settings.max_jobs):
-                text = f"There are {self._settings.max_jobs} jobs already, the most that are kept; delete one first."
-                raise TooManyJobs(text, self._settings.retry_after_s)
+            deleted = await self._store.call(JobStore.create, job, self._settings.max_jobs)
+            if deleted is None:
+                raise self._too_many()
         except ApiError:
             # Only then: of a request that was cancelled the job may be there.
             await asyncio.to_thread(self._files.remove, job_id)
             raise
         self._changed.notify()
+        for deleted_id in deleted:
+            await asyncio.to_thread(self._files.remove, deleted_id)
         return await self.get(job_id)
 
     async def get(self, job_id: str) -> JobStatus:
@@ -114,9 +124,11 @@ class JobService:
 
     async def pages(self, job_id: str, first: int, limit: int) -> Response:
         result = JobResult(self._store, self._files, await self._job(job_id))
-        return StreamingResponse(result.pages(first, limit), media_type="application/json")
+        return await result.pages(first, limit)
 
-    async def result(self, job_id: str, result_format: str, request: Request) -> Response:
+    async def result(
+        self, job_id: str, result_format: Literal["json", "text", "markdown"], request: Request
+    ) -> Response:
         job = await self._job(job_id)
         if job.failure is not None:
             return _failed(job.failure, request)
@@ -124,13 +136,14 @@ class JobService:
             raise _not_done(job)
         result = JobResult(self._store, self._files, job)
         if result_format == "json":
-            return StreamingResponse(result.whole(), media_type="application/json")
-        if result_format == "markdown":
-            return StreamingResponse(result.plain("markdown"), media_type="text/markdown")
-        return StreamingResponse(result.plain("text"), media_type="text/plain")
+            return await result.whole()
+        return await result.plain(result_format)
 
     async def events(self, job_id: str, first: int) -> Response:
-        return EventStream(self._events(job_id, first))
+        events = progress_events(
+            self._store, self._changed, job_id, first, poll_s=self._pace.poll_s, status_of=self._status
+        )
+        return EventStream(kept_alive(events, self._pace.keep_alive_s))
 
     async def end(self, job_id: str) -> JobStatus | JobDeleted:
         """Cancel a job that has not ended; what is done of it stays. Delete one that has."""
@@ -144,17 +157,10 @@ class JobService:
         await asyncio.to_thread(self._files.remove_source, job_id)
         return await self.get(job_id)
 
-    def _events(self, job_id: str, first: int) -> AsyncGenerator[bytes, None]:
-        return progress_events(
-            self._store, self._changed, job_id, first, poll_s=self._pace.poll_s, status_of=self._status
-        )
-
     async def _checked(self, job_id: str, given: OcrInput) -> NewJob:
         """Opened once, so that what is wrong with it is said at once."""
         fields = given.fields
-        model_id, triton_model = self._catalog.resolve(
-            self._settings.ocr_model if fields.model is None else fields.model
-        )
+        model_id, triton_model = self._catalog.resolve_ocr(fields.model)
         document = await self._documents.open_file(
             self._files.source(job_id),
             field=given.field,
@@ -171,6 +177,10 @@ class JobService:
         asked = fields.model_dump(mode="json", exclude_none=True, include=set(OcrFields.model_fields))
         file_name = None if given.file_name is None else given.file_name[:_MAX_FILE_NAME]
         return NewJob(job_id, model_id, orjson.dumps(asked), given.field, given.declared_type, file_name, numbers)
+
+    def _too_many(self) -> TooManyJobs:
+        text = f"There are {self._settings.max_jobs} jobs that have not ended, the most there may be; cancel one first."
+        return TooManyJobs(text, self._settings.retry_after_s)
 
     async def _job(self, job_id: str) -> Job:
         job = await self._store.call(JobStore.get, job_id)

@@ -8,6 +8,8 @@ class Signal:
 
     def __init__(self) -> None:
         self.version = 0
+        self.closed = False
+        """Whether the process is about to stop: who waits for a client is to let go of it."""
         self._waiters: set[asyncio.Future[None]] = set()
 
     def notify(self) -> None:
@@ -15,6 +17,10 @@ class Signal:
         for waiter in self._waiters:
             if not waiter.done():
                 waiter.set_result(None)
+
+    def close(self) -> None:
+        self.closed = True
+        self.notify()
 
     async def wait(self, version: int, timeout_s: float) -> None:
         """Return once there is a change after `version`, and after `timeout_s` at the latest."""

@@ -14,7 +14,7 @@ from adapter.tensors import Usage
 _JOB = """SELECT id, model, fields, field, declared_type, file_name, numbers, status,
     (SELECT COUNT(*) FROM pages WHERE job_id = id),
     (SELECT COUNT(error_status) FROM pages WHERE job_id = id),
-    created_s, started_s, ended_s, error_status, error FROM jobs"""
+    created_s, started_s, ended_s, num_takeovers, error_status, error FROM jobs"""
 _PAGE = """number, result, error_status, finish_reason, text, markdown, raw,
     num_input_tokens, num_output_tokens, num_cached_tokens"""
 
@@ -34,11 +34,20 @@ class JobStore:
     def close(self) -> None:
         self._connection.close()
 
-    def create(self, job: NewJob, max_jobs: int) -> bool:
-        """False, and nothing done, when `max_jobs` are kept already."""
+    def has_room(self, max_jobs: int) -> bool:
+        """Whether there are fewer than `max_jobs` that have not ended."""
+        return bool(self._row("SELECT COUNT(*) < ? FROM jobs WHERE ended_s IS NULL", max_jobs)[0])
+
+    def create(self, job: NewJob, max_jobs: int) -> list[str] | None:
+        """The ids of those that ended first, deleted so that no more than `max_jobs` are kept.
+
+        None, and nothing done, where there is no room.
+        """
         with transaction(self._connection):
-            if self._row("SELECT COUNT(*) FROM jobs")[0] >= max_jobs:
-                return False
+            if not self.has_room(max_jobs):
+                return None
+            num_surplus = self._row("SELECT COUNT(*) FROM jobs")[0] + 1 - max_jobs
+            deleted = self._delete_ended("ORDER BY ended_s, position LIMIT ?", max(0, num_surplus))
             self._connection.execute(
                 "INSERT INTO jobs (id, model, fields, field, declared_type, file_name, numbers, status, created_s)"
                 " VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
@@ -53,7 +62,7 @@ class JobStore:
                     self._clock(),
                 ),
             )
-        return True
+        return deleted
 
     def get(self, job_id: str) -> Job | None:
         row = self._row(f"{_JOB} WHERE id = ?", job_id)
@@ -70,7 +79,10 @@ class JobStore:
         return {job_id for (job_id,) in self._connection.execute("SELECT id FROM jobs")}
 
     def claim(self, owner: str, lease_s: float) -> Job | None:
-        """The oldest job that waits, or whose runner is gone, becomes the `owner`'s; None if there is none."""
+        """The oldest job that waits, or whose runner is gone, becomes the `owner`'s; None if there is none.
+
+        The runners that are gone are counted until a page has been read.
+        """
         now_s = self._clock()
         with transaction(self._connection):
             found = self._row(
@@ -81,8 +93,8 @@ class JobStore:
             if found is None:
                 return None
             self._connection.execute(
-                "UPDATE jobs SET status = 'running', owner = ?, lease_until_s = ?, started_s = COALESCE(started_s, ?)"
-                " WHERE id = ?",
+                "UPDATE jobs SET num_takeovers = num_takeovers + (status = 'running'), status = 'running', owner = ?,"
+                " lease_until_s = ?, started_s = COALESCE(started_s, ?) WHERE id = ?",
                 (owner, now_s + lease_s, now_s, *found),
             )
             return self.get(*found)
@@ -135,6 +147,8 @@ class JobStore:
                     *counts,
                 ),
             )
+            if page.error_status is None:
+                self._connection.execute("UPDATE jobs SET num_takeovers = 0 WHERE id = ?", (job_id,))
         return True
 
     def finish(self, owner: str, job_id: str, failure: Failure | None = None) -> bool:
@@ -167,9 +181,7 @@ class JobStore:
         """Delete the jobs that ended at least `ttl_s` ago; their ids."""
         ended_s = self._clock() - ttl_s
         with transaction(self._connection):
-            old = self._connection.execute("SELECT id FROM jobs WHERE ended_s <= ?", (ended_s,)).fetchall()
-            self._connection.executemany("DELETE FROM jobs WHERE id = ?", old)
-        return [job_id for (job_id,) in old]
+            return self._delete_ended("AND ended_s <= ?", ended_s)
 
     def pages(self, job_id: str, first: int, limit: int) -> list[PageRecord]:
         """Pages that are done, ascending, from the number `first` on."""
@@ -206,6 +218,12 @@ class JobStore:
         owned = "SELECT COUNT(*) FROM jobs WHERE id = ? AND owner = ? AND status = 'running'"
         return bool(self._row(owned, job_id, owner)[0])
 
+    def _delete_ended(self, which: str, *parameters: Any) -> list[str]:
+        query = f"SELECT id FROM jobs WHERE ended_s IS NOT NULL {which}"
+        ended = self._connection.execute(query, parameters).fetchall()
+        self._connection.executemany("DELETE FROM jobs WHERE id = ?", ended)
+        return [job_id for (job_id,) in ended]
+
     def _end(self, job_id: str, status: Status, failure: Failure | None) -> None:
         error = (None, None) if failure is None else (failure.status, failure.error)
         self._connection.execute(
@@ -221,6 +239,6 @@ class JobStore:
 def _job(row: Sequence[Any]) -> Job:
     job_id, model, fields, field, declared_type, file_name, numbers, *standing, error_status, error = row
     asked = NewJob(job_id, model, fields, field, declared_type, file_name, orjson.loads(numbers))
-    status, num_done, num_failed, created_s, started_s, ended_s = standing
+    status, num_done, num_failed, created_s, started_s, ended_s, num_takeovers = standing
     failure = None if error is None else Failure(error_status, error)
-    return Job(asked, status, num_done, num_failed, created_s, started_s, ended_s, failure)
+    return Job(asked, status, num_done, num_failed, created_s, started_s, ended_s, num_takeovers, failure)

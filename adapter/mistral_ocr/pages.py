@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Iterable, Sequence, Set
-from itertools import islice
+from dataclasses import replace
 
 from adapter.mistral_ocr.schemas import (
     AnyBlock,
@@ -15,9 +15,8 @@ from adapter.mistral_ocr.schemas import (
     Table,
     TableBlock,
 )
-from adapter.ocr.grounding import GroundingParser, TextDelta
 from adapter.ocr.layout import FIGURES, Box, PageBlock
-from adapter.ocr.markdown import FigureBox, read_page
+from adapter.ocr.markdown import FigureBox, Passage, read_page, tidy
 from adapter.ocr.results import PageResult
 
 # Those of our layout types that Mistral's client calls otherwise. What it has no name for is text.
@@ -33,15 +32,12 @@ def mistral_page(result: PageResult, body: MistralOcrRequest, max_images: int | 
     min_size = body.image_min_size or 0
     kept = [figure for figure in content.figures if min(_size(figure.box)) >= min_size][:max_images]
     page = _Page(result.page, body, {figure.id for figure in kept})
-    texts = _texts(result.raw)
-    figures = iter(content.figures)
-    for block, text in zip(content.blocks, texts, strict=False):
-        page.add(block, text, list(islice(figures, len(block.boxes) if block.type in FIGURES else 0)))
-    markdown = "".join(page.markdown) + texts[-1]
+    for passage in content.passages:
+        page.add(passage)
     pngs = {figure.id: figure.png for figure in result.figures or ()}
     return OcrPage(
         result.page - 1,
-        read_page(markdown, result.page, result.width, result.height).markdown,  # tidied
+        tidy("".join(page.markdown)),
         [_image(figure, pngs.get(figure.id)) for figure in kept],
         page.tables,
         "\n".join(page.headers) or None,
@@ -49,18 +45,6 @@ def mistral_page(result: PageResult, body: MistralOcrRequest, max_images: int | 
         Dimensions(dpi, result.height, result.width),
         page.blocks if body.include_blocks else None,
     )
-
-
-def _texts(raw: str) -> list[str]:
-    """The text of each block, with the space around it, and that behind the last."""
-    texts = [""]
-    parser = GroundingParser()
-    for event in parser.decode(raw) + parser.flush():
-        if isinstance(event, TextDelta):
-            texts[-1] += event.text
-        else:
-            texts.append("")
-    return texts
 
 
 class _Page:
@@ -77,8 +61,8 @@ class _Page:
         self._body = body
         self._figure_ids = figure_ids
 
-    def add(self, block: PageBlock, text: str, figures: Sequence[FigureBox]) -> None:
-        """`text` is the block's with the space around it."""
+    def add(self, passage: Passage) -> None:
+        block, text = passage.block, passage.text
         table_id = None
         if block.type == "header" and self._body.extract_header:
             self.headers.append(block.text)
@@ -90,17 +74,15 @@ class _Page:
             table_id = f"page-{self._number}-table-{len(self.tables) + 1}.html"
             self.tables.append(Table(table_id, block.text))
             text = f"\n\n[{table_id}]({table_id})\n\n"
-        for figure in figures:
-            self.markdown.append(f"\n\n{_link(figure.id)}\n\n" if figure.id in self._figure_ids else "\n\n")
-        self.markdown.append(text)
-        self.blocks += self._blocks(block, figures, table_id)
+        kept = [figure for figure in passage.figures if figure.id in self._figure_ids]
+        self.markdown.append(replace(passage, figures=kept, text=text).markdown)
+        self.blocks += self._blocks(block, kept, table_id)
 
     def _blocks(self, block: PageBlock, figures: Sequence[FigureBox], table_id: str | None) -> Iterable[AnyBlock]:
         """None of text without a box, since a block has one."""
         if block.type in FIGURES:
             for figure in figures:
-                if figure.id in self._figure_ids:
-                    yield ImageBlock("image", *figure.box, _link(figure.id), figure.id)
+                yield ImageBlock("image", *figure.box, figure.link, figure.id)
         elif block.boxes and block.type == "table":
             yield TableBlock("table", *_around(block.boxes), block.text, table_id)
         elif block.boxes:
@@ -125,7 +107,3 @@ def _around(boxes: Sequence[Box]) -> Box:
 def _size(box: Box) -> tuple[int, int]:
     left, top, right, bottom = box
     return right - left, bottom - top
-
-
-def _link(figure_id: str) -> str:
-    return f"![{figure_id}]({figure_id})"

@@ -1,13 +1,13 @@
 from fastapi import APIRouter, Request, Response
 
-from adapter.errors import ErrorResponse
+from adapter.errors import FAILURE_DOCS
 from adapter.mistral_ocr.schemas import MistralOcrAnswer, MistralOcrRequest
 from adapter.mistral_ocr.service import MistralOcrService
-from adapter.request_body import StrictJsonRoute
+from adapter.request_body import JsonRoute
 
 
 def mistral_ocr_router(service: MistralOcrService) -> APIRouter:
-    router = APIRouter(route_class=StrictJsonRoute, tags=["OCR"], responses={"default": {"model": ErrorResponse}})
+    router = APIRouter(route_class=JsonRoute, tags=["OCR"], responses={"default": FAILURE_DOCS})
 
     @router.post(
         "/v1/ocr",

@@ -7,10 +7,11 @@ from typing import Annotated, Literal, TypeAlias
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from adapter.chat.schemas import ImageUrlOrString
+from adapter.documents.page_ranges import MAX_PAGES_CHARACTERS
 from adapter.request_body import RequestModel
 from adapter.sampling import MAX_INT32
 
-MAX_PAGE_NUMBERS = 10_000
+_MAX_PAGE_NUMBERS = 10_000
 _EXAMPLE_IMAGE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
 )
@@ -51,8 +52,8 @@ def _pages_kind(value: object) -> str:
 
 PageIndex = Annotated[int, Field(ge=0, lt=MAX_INT32)]
 Pages = Annotated[
-    Annotated[str, Field(max_length=MAX_PAGE_NUMBERS), Tag("<text>")]
-    | Annotated[list[PageIndex], Field(max_length=MAX_PAGE_NUMBERS, fail_fast=True), Tag("<list>")],
+    Annotated[str, Field(max_length=MAX_PAGES_CHARACTERS), Tag("<text>")]
+    | Annotated[list[PageIndex], Field(max_length=_MAX_PAGE_NUMBERS, fail_fast=True), Tag("<list>")],
     Discriminator(_pages_kind),
 ]
 

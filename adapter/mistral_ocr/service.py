@@ -7,21 +7,21 @@ from contextlib import aclosing
 import orjson
 from fastapi import Request, Response
 
-from adapter.chat.images import read_url
 from adapter.disconnect import cancel_on_disconnect
 from adapter.documents.page import Document
-from adapter.documents.pdf import PdfDocument
 from adapter.documents.reader import DocumentReader
-from adapter.documents.remote import ImageFetcher
+from adapter.documents.remote import ImageFetcher, read_url
 from adapter.errors import ApiError, InvalidRequest
 from adapter.mistral_ocr.pages import mistral_page
 from adapter.mistral_ocr.schemas import DocumentImage, MistralOcrAnswer, MistralOcrRequest, OcrPage, UsageInfo
 from adapter.models.service import ModelCatalog
 from adapter.ocr.document import PageFailed, PageRead, read_document
 from adapter.ocr.fields import OcrFields, read_options, validated
-from adapter.ocr.reader import PageReader, total_usage
+from adapter.ocr.reader import PageReader
+from adapter.ocr.results import PictureBudget
 from adapter.request_log import RequestRecord, record_of
 from adapter.settings import Settings
+from adapter.tensors import Usage
 
 _IMAGE_DPI = 72
 
@@ -36,28 +36,29 @@ class MistralOcrService:
         reader: PageReader,
     ) -> None:
         self._catalog = catalog
-        self._settings = settings
         self._documents = documents
         self._fetcher = fetcher
         self._reader = reader
 
     async def read(self, body: MistralOcrRequest, request: Request) -> Response:
-        model_id, triton_model = self._catalog.resolve(self._settings.ocr_model if body.model is None else body.model)
+        model_id, triton_model = self._catalog.resolve_ocr(body.model)
         reading = self._answer(body, model_id, triton_model, record_of(request.scope))
         answer = await cancel_on_disconnect(reading, request.receive)
-        return Response(orjson.dumps(answer), media_type="application/json")
+        return Response(await asyncio.to_thread(orjson.dumps, answer), media_type="application/json")
 
     async def _answer(
         self, body: MistralOcrRequest, model_id: str, triton_model: str, record: RequestRecord
     ) -> MistralOcrAnswer:
         url, field = _source(body)
         data, declared_type = await read_url(url, field, self._fetcher)
+        size_bytes = len(data)
         document = await self._open(body, data, field, declared_type)
+        del data  # as large as a body may be, and a PDF is on disk now
         try:
             pages = await self._read_pages(body, document, triton_model, field, record)
         finally:
             await document.close()
-        return MistralOcrAnswer(pages, model_id, UsageInfo(len(pages), len(data)))
+        return MistralOcrAnswer(pages, model_id, UsageInfo(len(pages), size_bytes))
 
     async def _open(self, body: MistralOcrRequest, data: bytes, field: str, declared_type: str | None) -> Document:
         is_image = isinstance(body.document, DocumentImage)
@@ -82,19 +83,21 @@ class MistralOcrService:
         parts = ["raw", "figures"] if body.include_image_base64 else ["raw"]
         fields = validated(OcrFields, {"prompt": "markdown", "mode": mode, "output": parts})
         options = read_options(fields, triton_model, document, field)
-        dpi = self._settings.default_dpi if isinstance(document, PdfDocument) else _IMAGE_DPI
+        dpi = document.dpi or _IMAGE_DPI
         pages: list[OcrPage] = []
-        record.usage = total_usage()
+        pictures = PictureBudget("include_image_base64")
+        record.usage = Usage()
         num_images = 0
         async with aclosing(read_document(self._reader, document, options, fields.parts, record.id)) as events:
             async for event in events:
                 if isinstance(event, PageFailed):
                     raise _of_page(event)
                 if isinstance(event, PageRead):
+                    pictures.spend(event.result)
                     max_images = None if body.image_limit is None else body.image_limit - num_images
                     pages.append(await asyncio.to_thread(mistral_page, event.result, body, max_images, dpi))
                     num_images += len(pages[-1].images)
-                    record.usage = total_usage(record.usage, event.result.usage)
+                    record.usage += event.result.usage
         return pages
 
 

@@ -1,11 +1,11 @@
 from fastapi import APIRouter
 
-from adapter.errors import ErrorResponse
+from adapter.errors import FAILURE_DOCS
 from adapter.models.service import Model, ModelCatalog, ModelList
 
 
 def models_router(catalog: ModelCatalog) -> APIRouter:
-    router = APIRouter(prefix="/v1/models", tags=["Models"], responses={"default": {"model": ErrorResponse}})
+    router = APIRouter(prefix="/v1/models", tags=["Models"], responses={"default": FAILURE_DOCS})
 
     @router.get("", summary="Models that are loaded")
     async def list_models() -> ModelList:

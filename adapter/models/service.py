@@ -31,6 +31,7 @@ class ModelCatalog:
         self._triton = triton
         self._triton_names = dict(settings.models)
         self.default_id = settings.default_model or next(iter(settings.models))
+        self._ocr_id = settings.ocr_model
 
     @property
     def served(self) -> Mapping[str, str]:
@@ -44,6 +45,14 @@ class ModelCatalog:
             served = ", ".join(self._triton_names)
             raise ModelNotFound(f"model: there is no model {served_id!r}; this server has {served}", param="model")
         return served_id, self._triton_names[served_id]
+
+    def resolve_ocr(self, model_id: str | None) -> tuple[str, str]:
+        """As `resolve`, but of the OCR model for None."""
+        return self.resolve(self._ocr_id if model_id is None else model_id)
+
+    def is_ocr(self, triton_name: str) -> bool:
+        """Whether it is the OCR model, by whatever served id it was asked for."""
+        return triton_name == self._triton_names.get(self._ocr_id)
 
     async def list(self) -> ModelList:
         ready = await self._triton.ready_models()

@@ -3,14 +3,16 @@
 import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from dataclasses import replace
 from itertools import chain
 from typing import Any
+
+import orjson
 
 from adapter.errors import ApiError
 from adapter.ocr.document import DocumentEvent, PageFailed, PageRead
 from adapter.ocr.fields import Part
-from adapter.ocr.reader import total_usage
-from adapter.ocr.results import PageResult, failed_page_fields, page_fields
+from adapter.ocr.results import PageResult, PictureBudget, failed_page_fields, page_json
 from adapter.tensors import Usage
 from adapter.wire import AnswerHead, UsageCounts
 
@@ -18,54 +20,56 @@ PAGE_BREAK = "\n\n"
 """Between the texts of two pages."""
 
 
-class Answer:
+class DocumentAnswer:
     """What `/ocr` says of a document."""
 
-    def __init__(self, head: AnswerHead, parts: frozenset[Part]) -> None:
+    def __init__(self, head: AnswerHead, parts: frozenset[Part], pictures: PictureBudget) -> None:
         self._head = head
         self._parts = parts
+        self._pictures = pictures
         self._started_s = time.perf_counter()
         self._results: list[PageResult] = []
-        self._pages: list[dict[str, Any]] = []
-        self.errors: list[ApiError] = []
+        """Without their pictures, which are in `_pages` alone."""
+        self._pages: list[orjson.Fragment] = []
+        self._num_failed = 0
+        self.first_error: ApiError | None = None
 
-    def add(self, event: DocumentEvent) -> None:
+    async def add(self, event: DocumentEvent) -> None:
+        """Raises `TooLarge`: there are too many pictures."""
         if isinstance(event, PageRead):
-            self._results.append(event.result)
-            self._pages.append(page_fields(event.result, self._parts))
+            self._pictures.spend(event.result)
+            self._pages.append(await page_json(event.result, self._parts))
+            self._results.append(replace(event.result, figures=None, annotated=None))
         elif isinstance(event, PageFailed):
-            self.errors.append(event.error)
-            self._pages.append(failed_page_fields(event.page, event.error))
+            self._num_failed += 1
+            self.first_error = self.first_error or event.error
+            self._pages.append(orjson.Fragment(orjson.dumps(failed_page_fields(event.page, event.error))))
 
     @property
     def usage(self) -> Usage:
-        return total_usage(*(result.usage for result in self._results))
+        return sum((result.usage for result in self._results), Usage())
 
     def fields(self) -> dict[str, Any]:
-        """For JSON."""
+        """For orjson."""
         finish_reasons = [result.finish_reason for result in self._results]
         return {
             "id": self._head.id,
             "model": self._head.model,
-            "text": PAGE_BREAK.join(filter(None, (result.text for result in self._results))),
-            **self._joined_parts(),
+            "text": self._joined("text"),
+            **{part: self._joined(part) for part in ("markdown", "raw") if part in self._parts},
+            **({"blocks": self._blocks()} if "blocks" in self._parts else {}),
             "pages": self._pages,
-            "num_failed_pages": len(self.errors),
+            "num_failed_pages": self._num_failed,
             "finish_reason": next((reason for reason in finish_reasons if reason != "stop"), "stop"),
             "usage": UsageCounts.of(self.usage),
             "processing_time_s": round(time.perf_counter() - self._started_s, 3),
         }
 
-    def _joined_parts(self) -> dict[str, Any]:
-        joined: dict[str, Any] = {}
-        read = [page for page in self._pages if "error" not in page]
-        for part in ("markdown", "raw"):
-            if part in self._parts:
-                joined[part] = PAGE_BREAK.join(page[part] for page in read if page[part])
-        for part in ("blocks", "figures"):
-            if part in self._parts:
-                joined[part] = list(chain.from_iterable(page[part] for page in read))
-        return joined
+    def _joined(self, part: str) -> str:
+        return PAGE_BREAK.join(text for result in self._results if (text := getattr(result, part)))
+
+    def _blocks(self) -> list[Any]:
+        return list(chain.from_iterable(result.blocks or () for result in self._results))
 
 
 async def failed_if_all_failed(events: AsyncGenerator[DocumentEvent, None]) -> AsyncGenerator[DocumentEvent, None]:

@@ -5,16 +5,17 @@ import logging
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from adapter.documents.page import Document, Page
-from adapter.errors import ApiError, InvalidRequest, Overloaded, Unavailable
+from adapter.errors import ApiError, ContextLengthExceeded, InvalidRequest, Overloaded, Unavailable
 from adapter.ocr.fields import Part
 from adapter.ocr.grounding import BlockEnd, Event, GroundingParser
 from adapter.ocr.layout import PageBlock, on_page
-from adapter.ocr.reader import PageReader, PageReading, ReadOptions, named_as_sent, total_usage
+from adapter.ocr.reader import PageReader, PageReading, ReadOptions, named_as_sent
 from adapter.ocr.results import PageResult, page_result
+from adapter.tensors import Usage
 
 logger = logging.getLogger(__name__)
 
@@ -71,7 +72,7 @@ async def read_document(
     `max_parallel_pages`. As many again may wait, read, behind a slow one: their results, not their images.
 
     Raises:
-        Unavailable, Overloaded: the other pages cannot be read either.
+        Unavailable, Overloaded, InvalidRequest: the other pages cannot be read either.
     """
     slots = asyncio.Semaphore(reader.max_parallel_pages) if slots is None else slots
     max_ahead = 2 * reader.max_parallel_pages
@@ -110,10 +111,12 @@ class _RunningPage:
         self._reader = reader
         self._document = document
         self._number = number
-        self._options = options
+        # Only the first is refused soon: later ones may find the queue full of their own document's pages.
+        self._options = replace(options, patient=number != document.numbers[0])
         self._parts = parts
         self._request_id = request_id
         self._events: asyncio.Queue[DocumentEvent | asyncio.Task[None]] = asyncio.Queue()
+        self._is_out = False
 
     def start(self, slots: asyncio.Semaphore, *, streamed: bool) -> None:
         self.task = asyncio.create_task(self._run(slots, streamed))
@@ -128,6 +131,7 @@ class _RunningPage:
         if isinstance(event, asyncio.Task):
             event.result()
             return None
+        self._is_out = True
         return event
 
     async def _run(self, slots: asyncio.Semaphore, streamed: bool) -> None:
@@ -140,16 +144,27 @@ class _RunningPage:
             try:
                 reading = await (self._stream(page) if streamed else self._read(page))
                 result = await page_result(page, reading, self._parts, self._reader.drawing)
-            except (Unavailable, Overloaded):
-                raise
             except ApiError as error:
+                if self._is_of_all_pages(error):
+                    raise
                 self._fail(error)
                 return
         self._events.put_nowait(PageRead(result))
 
+    def _is_of_all_pages(self, error: ApiError) -> bool:
+        """Whether the other pages would only fail in the same way."""
+        if isinstance(error, ContextLengthExceeded):
+            # It may be this page's tiles that are too many; the first of several pages speaks for all.
+            return self._number == self._document.numbers[0] and len(self._document.numbers) > 1
+        if isinstance(error, InvalidRequest):
+            return error.param not in ("image", self._options.image_field)
+        return isinstance(error, (Unavailable, Overloaded))
+
     def _fail(self, error: ApiError) -> None:
         if isinstance(error, InvalidRequest):
-            error = named_as_sent(error, self._options.image_field)
+            error = named_as_sent(error, self._options)
+        # It is kept longer than the page, whose picture its traceback holds.
+        error.__traceback__ = error.__cause__ = error.__context__ = None
         if error.status >= 500:
             logger.error("%s page %d: %s: %s", self._request_id, self._number, error.code, error.cause or error.message)
         self._events.put_nowait(PageFailed(self._number, error))
@@ -158,9 +173,22 @@ class _RunningPage:
         return await self._reader.read(page, self._options, self._request_id)
 
     async def _stream(self, page: Page) -> PageReading:
+        reading = await self._speak(page)
+        if self._is_out or not reading.is_due_again(self._options):
+            return reading
+        # The pages before it are not at their end: what it said waits here, and is taken back.
+        while not self._events.empty():
+            self._events.get_nowait()
+        reading = await self._reader.read_again(reading, page, self._options, self._request_id)
+        speaker = _PageSpeaker(page, self._events.put_nowait)
+        speaker.decode(reading.text)
+        speaker.flush()
+        return reading
+
+    async def _speak(self, page: Page) -> PageReading:
         texts: list[str] = []
         finish_reason = None
-        usage = total_usage()
+        usage = Usage()
         speaker = _PageSpeaker(page, self._events.put_nowait)
         async with aclosing(self._reader.stream(page, self._options, self._request_id)) as responses:
             async for generated in responses:

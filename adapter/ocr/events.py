@@ -1,27 +1,26 @@
 """A document's events as server-sent events: its bare text, or JSON with everything."""
 
 from collections.abc import AsyncGenerator
-from typing import Any, Literal, Protocol, TypeAlias
+from typing import Literal, Protocol, TypeAlias
 
-import orjson
 from starlette.types import Message, Receive, Scope, Send
 
 from adapter.ocr.answer import PAGE_BREAK
 from adapter.ocr.document import BlockDone, DocumentEvent, PageFailed, PageRead, PageText
 from adapter.ocr.fields import Part
-from adapter.ocr.results import failed_page_fields, page_fields
+from adapter.ocr.results import failed_page_fields, page_json
 from adapter.ocr.sse_text import TextEvents
-from adapter.sse import DONE, EventStream
+from adapter.sse import DONE, EventStream, json_event, kept_alive
 from adapter.tensors import Usage
 from adapter.wire import AnswerHead, UsageCounts
 
-Format: TypeAlias = Literal["text", "json"]
+Format: TypeAlias = Literal["text", "json", "pages"]
 
 
 class EventEncoder(Protocol):
     def opening(self, num_pages: int) -> bytes: ...
 
-    def event(self, event: DocumentEvent) -> bytes:
+    async def event(self, event: DocumentEvent) -> bytes:
         """Nothing, for what this format does not tell."""
 
     def closing(self, usage: Usage) -> bytes: ...
@@ -31,7 +30,7 @@ class EventEncoder(Protocol):
 
 
 def event_encoder(stream_format: Format, head: AnswerHead, parts: frozenset[Part]) -> EventEncoder:
-    return JsonEncoder(head, parts) if stream_format == "json" else TextEncoder()
+    return TextEncoder() if stream_format == "text" else JsonEncoder(head, parts)
 
 
 class TextEncoder:
@@ -45,14 +44,14 @@ class TextEncoder:
     def opening(self, num_pages: int) -> bytes:
         return b""
 
-    def event(self, event: DocumentEvent) -> bytes:
+    async def event(self, event: DocumentEvent) -> bytes:
         if isinstance(event, PageText):
             is_next_page = self._page is not None and self._page != event.page
             self._page = event.page
             return self._texts.decode(PAGE_BREAK + event.text if is_next_page else event.text)
         if isinstance(event, PageFailed):
             self._has_failed = True
-            return b"event: error\n" + _event(failed_page_fields(event.page, event.error))
+            return b"event: error\n" + json_event(failed_page_fields(event.page, event.error))
         return b""
 
     def closing(self, usage: Usage) -> bytes:
@@ -65,40 +64,40 @@ class TextEncoder:
 
 
 class JsonEncoder:
-    """`start`, then each page's `text` and `block`s and the `page` itself, then `usage`."""
+    """`start`, then each page's `text` and `block`s, if there are such events, and the `page` itself, then `usage`."""
 
     def __init__(self, head: AnswerHead, parts: frozenset[Part]) -> None:
         self._head = head
         self._parts = parts
 
     def opening(self, num_pages: int) -> bytes:
-        return _event({"type": "start", "id": self._head.id, "model": self._head.model, "pages": num_pages})
+        return json_event({"type": "start", "id": self._head.id, "model": self._head.model, "pages": num_pages})
 
-    def event(self, event: DocumentEvent) -> bytes:
+    async def event(self, event: DocumentEvent) -> bytes:
         match event:
             case PageText():
-                return _event({"type": "text", "page": event.page, "text": event.text})
+                return json_event({"type": "text", "page": event.page, "text": event.text})
             case BlockDone():
-                return _event({"type": "block", "page": event.block.page, "block": event.block})
+                return json_event({"type": "block", "page": event.block.page, "block": event.block})
             case PageRead():
-                fields = page_fields(event.result, self._parts)
-                return _event({"type": "page", "page": event.result.page, "result": fields})
+                result = await page_json(event.result, self._parts)
+                return json_event({"type": "page", "page": event.result.page, "result": result})
             case PageFailed():
                 fields = failed_page_fields(event.page, event.error)
-                return _event({"type": "page", "page": event.page, "result": fields})
+                return json_event({"type": "page", "page": event.page, "result": fields})
 
     def closing(self, usage: Usage) -> bytes:
-        return _event({"type": "usage", "usage": UsageCounts.of(usage)})
+        return json_event({"type": "usage", "usage": UsageCounts.of(usage)})
 
     def ending(self, ending: bytes) -> bytes:
         return ending
 
 
 class OcrEventStream(EventStream):
-    """An event stream that ends as its encoder has it."""
+    """An event stream that is not silent for long once it has begun, and ends as its encoder has it."""
 
     def __init__(self, events: AsyncGenerator[bytes, None], encoder: EventEncoder) -> None:
-        super().__init__(events)
+        super().__init__(kept_alive(events))
         self._encoder = encoder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -108,7 +107,3 @@ class OcrEventStream(EventStream):
             await send(message)
 
         await super().__call__(scope, receive, send_ending)
-
-
-def _event(fields: dict[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(fields) + b"\n\n"

@@ -2,14 +2,15 @@
 
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
-import orjson
 from fastapi.exceptions import RequestValidationError
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from adapter.documents.page import Document
-from adapter.documents.pdf import PdfDocument
+from adapter.documents.page import MAX_DPI, MIN_DPI, Document
+from adapter.documents.page_ranges import MAX_PAGES_CHARACTERS
 from adapter.errors import InvalidRequest
-from adapter.ocr.reader import NgramRule, ReadOptions
+from adapter.ngrams import FIELDS as NGRAM_FIELDS
+from adapter.ngrams import IMAGE_NGRAMS, MAX_WHITELIST, PDF_NGRAMS, NgramSize, NgramWindow, TokenText
+from adapter.ocr.reader import ReadOptions
 from adapter.ocr.templates import build_prompt
 from adapter.request_body import RequestModel, from_validation_error
 from adapter.sampling import MAX_INT32, MAX_INT64
@@ -18,17 +19,14 @@ M = TypeVar("M", bound=RequestModel)
 
 Part: TypeAlias = Literal["text", "markdown", "blocks", "figures", "annotated", "raw"]
 
-# DeepSeek's own settings for images and for PDFs.
-_IMAGE_NGRAMS = NgramRule(30, 90, ("<td>", "</td>"))
-_PDF_NGRAMS = NgramRule(20, 50, ("<td>", "</td>"))
+_MAX_PARTS = 16
 
 
 def _split(value: object) -> object:
-    return [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    return [part.strip() for part in value.split(",", _MAX_PARTS)] if isinstance(value, str) else value
 
 
-Parts = Annotated[list[Part], Field(min_length=1, max_length=16, fail_fast=True), BeforeValidator(_split)]
-Token = Annotated[str, Field(min_length=1, max_length=64)]
+Parts = Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS, fail_fast=True), BeforeValidator(_split)]
 
 
 class OcrFields(RequestModel):
@@ -53,20 +51,31 @@ class OcrFields(RequestModel):
     base_size: int | None = Field(None, ge=1, le=4096, description="Side of the global view, instead of `mode`.")
     image_size: int | None = Field(None, ge=1, le=4096, description="Side of a tile, instead of `mode`.")
     crop_mode: bool | None = Field(None, description="Whether to cut the image into tiles, instead of `mode`.")
-    pages: str | None = Field(None, description="Pages of a document, such as `1-3,7`; all if absent.")
-    dpi: int | None = Field(None, ge=36, le=600, description="Resolution that PDF pages are rendered at.")
-    frames: Literal["first", "all"] = Field("first", description="Which frames of an animated or multi-page image.")
+    pages: str | None = Field(
+        None,
+        max_length=MAX_PAGES_CHARACTERS,
+        description="Pages of a document, such as `1-3,7`; all if absent.",
+    )
+    dpi: int | None = Field(
+        None, ge=MIN_DPI, le=MAX_DPI, description="Resolution that PDF pages are rendered at; images are read as sent."
+    )
+    frames: Literal["first", "all"] | None = Field(
+        None,
+        description="Which frames of an image; if absent, all pages of a TIFF and the first frame of an animation.",
+    )
     output: Parts = Field(["text"], description="One part or several: what to return of each page.")
-    no_repeat_ngram_size: int | None = Field(
-        None, ge=0, le=1024, description="No so many tokens in a row twice; 0 turns it off."
+    no_repeat_ngram_size: NgramSize | None = Field(
+        None, description="No so many tokens in a row twice; 0 turns it off."
     )
-    no_repeat_ngram_window: int | None = Field(
-        None, ge=1, le=MAX_INT32, description="How many tokens back `no_repeat_ngram_size` looks."
+    no_repeat_ngram_window: NgramWindow | None = Field(
+        None, description="How many tokens back `no_repeat_ngram_size` looks."
     )
-    no_repeat_ngram_whitelist: Annotated[list[Token], Field(max_length=64, fail_fast=True)] | None = Field(
-        None, description="Tokens that may repeat nevertheless."
+    no_repeat_ngram_whitelist: Annotated[list[TokenText], Field(max_length=MAX_WHITELIST, fail_fast=True)] | None = (
+        Field(None, description="Tokens that may repeat nevertheless.")
     )
-    retry: bool = Field(True, description="Read a page that ended in a repetition once more, warmer; not in a stream.")
+    retry: bool = Field(
+        True, description="Read a page that ended in a repetition once more, warmer; unless its text is out, streamed."
+    )
     stop_on_repetition: bool = Field(True, description="End a page whose text goes round in a loop.")
 
     @model_validator(mode="after")
@@ -100,7 +109,9 @@ def read_options(fields: OcrFields, triton_model: str, document: Document, image
         triton_model=triton_model,
         prompt=build_prompt(fields.prompt, fields.object),
         image_field=image_field,
-        ngrams=_ngrams(fields, _PDF_NGRAMS if isinstance(document, PdfDocument) else _IMAGE_NGRAMS),
+        ngrams=(IMAGE_NGRAMS if document.dpi is None else PDF_NGRAMS).changed(
+            *(getattr(fields, name) for name in NGRAM_FIELDS)
+        ),
         temperature=fields.temperature,
         max_tokens=fields.max_tokens,
         top_p=fields.top_p,
@@ -111,15 +122,6 @@ def read_options(fields: OcrFields, triton_model: str, document: Document, image
     )
 
 
-def _ngrams(fields: OcrFields, default: NgramRule) -> NgramRule:
-    size = default.size if fields.no_repeat_ngram_size is None else fields.no_repeat_ngram_size
-    # A window shorter than what it looks for would find nothing.
-    window = fields.no_repeat_ngram_window or max(default.window, size)
-    whitelist = fields.no_repeat_ngram_whitelist
-    return NgramRule(size, window, default.whitelist if whitelist is None else tuple(whitelist))
-
-
-def _image_parameters(fields: OcrFields) -> bytes | None:
+def _image_parameters(fields: OcrFields) -> dict[str, Any]:
     names = ("mode", "base_size", "image_size", "crop_mode")
-    given = {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}
-    return orjson.dumps(given) if given else None
+    return {name: getattr(fields, name) for name in names if getattr(fields, name) is not None}

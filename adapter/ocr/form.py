@@ -1,26 +1,26 @@
 """Takes a document and its fields out of a request's body: JSON with base64 in it, or a form with an upload."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import io
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 import orjson
-from fastapi import Request, Response
-from fastapi.routing import APIRoute
+from fastapi import Request
 from starlette.datastructures import FormData, UploadFile
 
 from adapter.documents.media import decode_base64
 from adapter.errors import InvalidRequest, UnsupportedMediaType
 from adapter.ocr.fields import validated
 from adapter.ocr.schemas import OcrForm, OcrRequest, OcrRequestFields
+from adapter.request_body import JSON, JsonRoute, json_body, media_type
 
 FILE = "file"
 IMAGE_BASE64 = "image_base64"
-JSON = "application/json"
 MULTIPART = "multipart/form-data"
 
-MAX_FORM_FIELDS = 2048
+_MAX_FORM_FIELDS = 128
 _MAX_FORM_FILES = 16
 # Given once per token, and once per part or all parts in one.
 _TOKENS = "no_repeat_ngram_whitelist"
@@ -29,7 +29,8 @@ _PARTS = "output"
 
 @dataclass(frozen=True, slots=True)
 class OcrInput:
-    data: bytes
+    source: IO[bytes]
+    """The document; whoever takes the input closes it, and with it goes what it takes of the memory or the disk."""
     declared_type: str | None
     """The document's media type, as the client has it."""
     field: str
@@ -45,7 +46,7 @@ async def read_input(request: Request) -> OcrInput:
     if media_type(request) != JSON:
         raise UnsupportedMediaType(f"The body must be a form with a file ({MULTIPART}) or JSON ({JSON}).")
     try:
-        fields = parse_json(await request.body())
+        fields = parse_json(await json_body(request))
     except orjson.JSONDecodeError as error:
         raise InvalidRequest(f"The body is not valid JSON: {error.msg}.") from None
     return await from_json(validated(OcrRequest, fields))
@@ -63,39 +64,44 @@ def parse_json(body: bytes) -> Any:
             raise error from None
 
 
-class _JsonRequest(Request):
-    async def json(self) -> Any:
-        return parse_json(await self.body())
-
-
-class JsonRoute(APIRoute):
+class ShellJsonRoute(JsonRoute):
     """A route whose JSON is read by `parse_json`."""
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        handle = super().get_route_handler()
+    def loads(self, body: bytes) -> Any:
+        return parse_json(body)
 
-        async def handle_json(request: Request) -> Response:
-            return await handle(_JsonRequest(request.scope, request.receive))
 
-        return handle_json
+def only_query(*names: str) -> Callable[[Request], Awaitable[None]]:
+    """A dependency: what is in the query but not among `names` would be ignored.
+
+    Raises:
+        InvalidRequest: naming it.
+    """
+
+    async def check(request: Request) -> None:
+        for name in request.query_params:
+            if name not in names:
+                raise InvalidRequest(f"{name}: is not read from the query; send it in the body", param=name)
+
+    return check
 
 
 async def from_json(body: OcrRequest) -> OcrInput:
     data, declared_type = await asyncio.to_thread(decode_base64, body.image_base64, IMAGE_BASE64)
-    return OcrInput(data, declared_type, IMAGE_BASE64, None, body)
+    return OcrInput(io.BytesIO(data), declared_type, IMAGE_BASE64, None, body)
 
 
 async def read_upload(request: Request) -> OcrInput:
     if media_type(request) != MULTIPART:
         raise UnsupportedMediaType(f"The body must be a form with a file ({MULTIPART}).")
-    async with request.form(max_files=_MAX_FORM_FILES, max_fields=MAX_FORM_FIELDS) as form:
+    form = await request.form(max_files=_MAX_FORM_FILES, max_fields=_MAX_FORM_FIELDS)
+    try:
         fields = validated(OcrForm, _fields(form))
         file = _file(form)
-        return OcrInput(await file.read(), file.content_type, FILE, file.filename, fields)
-
-
-def media_type(request: Request) -> str:
-    return request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    except InvalidRequest:
+        await form.close()
+        raise
+    return OcrInput(file.file, file.content_type, FILE, file.filename, fields)
 
 
 def form_body_docs() -> dict[str, Any]:

@@ -8,14 +8,18 @@ from typing import Any
 
 import orjson
 
+from adapter.documents.image_threads import ImageThreads
 from adapter.documents.page import Page
-from adapter.errors import ApiError
+from adapter.errors import ApiError, TooLarge
 from adapter.ocr.fields import Part
 from adapter.ocr.layout import PageBlock
 from adapter.ocr.markdown import read_page
 from adapter.ocr.pictures import Figure, annotate, cut_figures
 from adapter.ocr.reader import PageReading
 from adapter.tensors import Usage
+
+MAX_PICTURE_BYTES = 200 * 1024 * 1024
+"""Of all PNGs in one answer that is whole: it is held in memory until it is sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +43,30 @@ class PageResult:
     raw: str | None
     """The model's own text."""
 
+    @property
+    def num_picture_bytes(self) -> int:
+        return sum(len(figure.png) for figure in self.figures or ()) + len(self.annotated or b"")
 
-async def page_result(
-    page: Page, reading: PageReading, parts: frozenset[Part], drawing: asyncio.Semaphore
-) -> PageResult:
-    """Pictures are cut and drawn in threads, as many at once as `drawing` has.
+
+class PictureBudget:
+    """What the pictures of one whole answer may take."""
+
+    def __init__(self, field: str) -> None:
+        """`field` asked for pictures."""
+        self._field = field
+        self._num_bytes = 0
+
+    def spend(self, result: PageResult) -> None:
+        """Raises `TooLarge`."""
+        self._num_bytes += result.num_picture_bytes
+        if self._num_bytes > MAX_PICTURE_BYTES:
+            sentence = f"the pictures are larger than {MAX_PICTURE_BYTES} bytes in all"
+            remedy = "choose fewer pages, or use /ocr/stream?format=json or /ocr/jobs"
+            raise TooLarge(f"{self._field}: {sentence}; {remedy}", param=self._field)
+
+
+async def page_result(page: Page, reading: PageReading, parts: frozenset[Part], drawing: ImageThreads) -> PageResult:
+    """Pictures are cut and drawn in `drawing`.
 
     Raises:
         InvalidRequest: naming `image`, which cannot be decoded.
@@ -52,11 +75,9 @@ async def page_result(
     figures: Sequence[Figure] | None = [] if "figures" in parts else None
     annotated = None
     if figures is not None and content.figures:
-        async with drawing:
-            figures = await asyncio.to_thread(cut_figures, page.image, content.figures)
+        figures = await drawing.run(cut_figures, page.image, content.figures)
     if "annotated" in parts:
-        async with drawing:
-            annotated = await asyncio.to_thread(annotate, page.image, content.blocks)
+        annotated = await drawing.run(annotate, page.image, content.blocks)
     return PageResult(
         page.number,
         page.width,
@@ -93,6 +114,13 @@ def page_fields(result: PageResult, parts: frozenset[Part]) -> dict[str, Any]:
     if result.raw is not None:
         fields["raw"] = result.raw
     return fields
+
+
+async def page_json(result: PageResult, parts: frozenset[Part]) -> orjson.Fragment:
+    """`page_fields` as JSON, made in a thread if there are pictures."""
+    if result.num_picture_bytes:
+        return orjson.Fragment(await asyncio.to_thread(lambda: orjson.dumps(page_fields(result, parts))))
+    return orjson.Fragment(orjson.dumps(page_fields(result, parts)))
 
 
 def failed_page_fields(page: int, error: ApiError) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from adapter.request_body import RequestModel
 from adapter.wire import UsageCounts
 
 # A white pixel.
-_EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
+EXAMPLE_IMAGE = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGP4DwABAQEAG7buVgAAAABJRU5ErkJggg=="
 
 
 class OcrRequestFields(OcrFields):
@@ -22,7 +22,7 @@ class OcrRequestFields(OcrFields):
 
 class OcrRequest(OcrRequestFields):
     model_config = ConfigDict(
-        json_schema_extra={"examples": [{"image_base64": _EXAMPLE_IMAGE, "prompt": "<image>\nFree OCR."}]}
+        json_schema_extra={"examples": [{"image_base64": EXAMPLE_IMAGE, "prompt": "<image>\nFree OCR."}]}
     )
 
     image_base64: str = Field(min_length=1, description="An image or a PDF: plain base64, or a data URL.")
@@ -37,7 +37,7 @@ class OcrForm(OcrRequestFields):
 class BatchRequest(RequestModel):
     """Its items are looked at one by one, so that one's fault is not the others'."""
 
-    model_config = ConfigDict(json_schema_extra={"examples": [{"requests": [{"image_base64": _EXAMPLE_IMAGE}]}]})
+    model_config = ConfigDict(json_schema_extra={"examples": [{"requests": [{"image_base64": EXAMPLE_IMAGE}]}]})
 
     requests: list[Any] = Field(min_length=1, description="Bodies as of `/ocr`, without `stream`.")
 
@@ -67,7 +67,7 @@ class PageFields(BaseModel):
 
 
 class OcrAnswer(BaseModel):
-    """Only the parts that were asked for are there, of all pages; `text` always is."""
+    """Only the parts that were asked for are there, of all pages; `text` always is. Pictures are in `pages` alone."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -76,7 +76,6 @@ class OcrAnswer(BaseModel):
     text: str
     markdown: str | None = None
     blocks: list[PageBlock] | None = None
-    figures: list[FigureFields] | None = None
     raw: str | None = None
     pages: list[PageFields]
     num_failed_pages: int

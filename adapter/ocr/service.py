@@ -13,12 +13,13 @@ from adapter.documents.page import Document
 from adapter.documents.reader import DocumentReader
 from adapter.errors import InvalidRequest
 from adapter.models.service import ModelCatalog
-from adapter.ocr.answer import Answer, failed_if_all_failed
+from adapter.ocr.answer import DocumentAnswer, failed_if_all_failed
 from adapter.ocr.document import PageFailed, PageRead, read_document
 from adapter.ocr.events import EventEncoder, Format, OcrEventStream, event_encoder
-from adapter.ocr.fields import OcrFields, read_options, validated
+from adapter.ocr.fields import read_options, validated
 from adapter.ocr.form import OcrInput, from_json
-from adapter.ocr.reader import PageReader, total_usage
+from adapter.ocr.reader import PageReader
+from adapter.ocr.results import PictureBudget
 from adapter.ocr.schemas import BatchRequest, OcrRequest
 from adapter.request_log import RequestRecord, record_of
 from adapter.settings import Settings
@@ -42,17 +43,16 @@ class OcrService:
         if stream_format is not None:
             raise InvalidRequest("format: is only for streams; leave it out", param="format")
         record = record_of(request.scope)
-        answer = await cancel_on_disconnect(self._answer(given, record, None), request.receive)
+        answer = await cancel_on_disconnect(self._answer(given, record, PictureBudget("output")), request.receive)
         record.usage = answer.usage
         return Response(orjson.dumps(answer.fields()), media_type="application/json")
 
     def stream(self, given: OcrInput, request: Request, stream_format: Format | None) -> Response:
-        if given.fields.retry and "retry" in given.fields.model_fields_set:
-            text = "retry: a stream's text is out and cannot be read again; leave it out, or send false"
-            raise InvalidRequest(text, param="retry")
-        model_id, triton_model = self._resolve(given.fields)
-        encoder = event_encoder(stream_format or "text", AnswerHead.new("ocr", model_id), given.fields.parts)
-        return OcrEventStream(self._events(given, triton_model, encoder, record_of(request.scope)), encoder)
+        model_id, triton_model = self._catalog.resolve_ocr(given.fields.model)
+        stream_format = stream_format or "text"
+        encoder = event_encoder(stream_format, AnswerHead.new("ocr", model_id), given.fields.parts)
+        events = self._events(given, triton_model, encoder, record_of(request.scope), streamed=stream_format != "pages")
+        return OcrEventStream(events, encoder)
 
     async def read_batch(self, body: BatchRequest, request: Request) -> Response:
         max_images = self._settings.max_batch_images
@@ -63,42 +63,48 @@ class OcrService:
         batch = {
             "results": results,
             "num_failed": sum("error" in result for result in results),
-            "usage": UsageCounts.of(record.usage or total_usage()),
+            "usage": UsageCounts.of(record.usage or Usage()),
         }
         return Response(orjson.dumps(batch), media_type="application/json")
 
     async def _events(
-        self, given: OcrInput, triton_model: str, encoder: EventEncoder, record: RequestRecord
+        self, given: OcrInput, triton_model: str, encoder: EventEncoder, record: RequestRecord, *, streamed: bool
     ) -> AsyncGenerator[bytes, None]:
         parts = given.fields.parts
         async with self._opened(given) as document:
             options = read_options(given.fields, triton_model, document, given.field)
-            events = read_document(self._reader, document, options, parts, record.id, streamed=True)
+            events = read_document(self._reader, document, options, parts, record.id, streamed=streamed)
             unsent = encoder.opening(len(document.numbers))
-            usages: list[Usage] = []
+            usage = Usage()
             async with aclosing(failed_if_all_failed(events)) as checked:
                 async for event in checked:
                     if isinstance(event, PageFailed):
                         record.error_code = event.error.code
                     elif isinstance(event, PageRead):
-                        usages.append(event.result.usage)
-                    if data := unsent + encoder.event(event):
+                        usage += event.result.usage
+                    if data := unsent + await encoder.event(event):
                         yield data
                         unsent = b""
-        record.usage = total_usage(*usages)
-        yield unsent + encoder.closing(record.usage)
+        record.usage = usage
+        yield unsent + encoder.closing(usage)
 
-    async def _answer(self, given: OcrInput, record: RequestRecord, slots: asyncio.Semaphore | None) -> Answer:
-        model_id, triton_model = self._resolve(given.fields)
-        answer = Answer(AnswerHead.new("ocr", model_id), given.fields.parts)
+    async def _answer(
+        self,
+        given: OcrInput,
+        record: RequestRecord,
+        pictures: PictureBudget,
+        slots: asyncio.Semaphore | None = None,
+    ) -> DocumentAnswer:
+        model_id, triton_model = self._catalog.resolve_ocr(given.fields.model)
+        answer = DocumentAnswer(AnswerHead.new("ocr", model_id), given.fields.parts, pictures)
         async with self._opened(given) as document:
             options = read_options(given.fields, triton_model, document, given.field)
             events = read_document(self._reader, document, options, given.fields.parts, record.id, slots=slots)
             async with aclosing(failed_if_all_failed(events)) as checked:
                 async for event in checked:
-                    answer.add(event)
-        if answer.errors:
-            record.error_code = answer.errors[0].code
+                    await answer.add(event)
+        if answer.first_error is not None:
+            record.error_code = answer.first_error.code
         return answer
 
     async def _batch(self, items: list[Any], record: RequestRecord) -> list[dict[str, Any]]:
@@ -106,6 +112,7 @@ class OcrService:
         # Both bound what is held at once: images that are open, and pages in the model's queue.
         open_items = asyncio.Semaphore(self._settings.max_parallel_pages)
         slots = asyncio.Semaphore(self._settings.max_parallel_pages)
+        pictures = PictureBudget("output")
 
         async def read_item(index: int, item: Any) -> dict[str, Any]:
             try:
@@ -113,8 +120,8 @@ class OcrService:
                     body = validated(OcrRequest, item)
                     if body.stream:
                         raise InvalidRequest("stream: is not for a batch; leave it out", param="stream")
-                    answer = await self._answer(await from_json(body), record, slots)
-                record.usage = total_usage(record.usage or total_usage(), answer.usage)
+                    answer = await self._answer(await from_json(body), record, pictures, slots)
+                record.usage = (record.usage or Usage()) + answer.usage
                 return {"index": index, **answer.fields()}
             except Exception as error:  # the edge of the item, as of a request
                 public = record.fail(error)
@@ -128,20 +135,18 @@ class OcrService:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
 
-    def _resolve(self, fields: OcrFields) -> tuple[str, str]:
-        return self._catalog.resolve(self._settings.ocr_model if fields.model is None else fields.model)
-
     @asynccontextmanager
     async def _opened(self, given: OcrInput) -> AsyncIterator[Document]:
         fields = given.fields
-        document = await self._documents.open(
-            given.data,
-            field=given.field,
-            declared_type=given.declared_type,
-            pages=fields.pages,
-            dpi=fields.dpi,
-            frames=fields.frames,
-        )
+        with given.source:  # the request is not kept as long as it takes to read its pages
+            document = await self._documents.open(
+                given.source,
+                field=given.field,
+                declared_type=given.declared_type,
+                pages=fields.pages,
+                dpi=fields.dpi,
+                frames=fields.frames,
+            )
         try:
             yield document
         finally:

@@ -19,7 +19,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 _MARKER = "DEEPSEEK_ON_TRITON_RUN_DIR"
 """Environment variable by which a process is known as ours."""
-STOP_TIMEOUT_S = 40
+STOP_TIMEOUT_S = 60
 """Longer than supervisor waits for each of them."""
 
 

@@ -50,7 +50,7 @@ def up(settings: Settings, processes: Processes) -> None:
 def down(settings: Settings, processes: Processes) -> None:
     """End every process; harmless when none runs."""
     processes.stop()
-    print("Nothing is running.")
+    print("Stopped.")
 
 
 def status(settings: Settings, processes: Processes) -> None:

@@ -1,4 +1,4 @@
-"""A server that speaks `POST /ocr/stream?format=json` and says what it is told to; for the client's tests."""
+"""A server that speaks `POST /ocr/stream?format=pages` and says what it is told to; for the client's tests."""
 
 import base64
 import email
@@ -42,13 +42,19 @@ def encoded(content: bytes) -> str:
     return base64.b64encode(content).decode()
 
 
+def failed(message: str, kind: str = "server_error") -> bytes:
+    """The event that ends a stream that fails."""
+    error = {"message": message, "type": kind, "param": None, "code": "some_code"}
+    return b"data: " + json.dumps({"error": error}).encode() + b"\n\n"
+
+
 def events(pages: Sequence[dict[str, Any]], *, num_pages: int | None = None, done: bool = True) -> bytes:
-    """A whole answer; `text` events and the usage, which the client may ignore, are in it too."""
+    """A whole answer; the usage and a kind of event that the client does not know are in it too."""
     start = {"type": "start", "id": "ocr-1", "model": "deepseek-ocr", "pages": num_pages or len(pages)}
     usage = {"type": "usage", "usage": {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}}
     body = [start]
     for one in pages:
-        body += [{"type": "text", "page": one["page"], "text": "some\u2028piece"}, one]
+        body += [{"type": "news", "page": one["page"], "text": "some\u2028piece"}, one]
     lines = [json.dumps(event, ensure_ascii=False).encode() for event in ([*body, usage] if done else body)]
     return b"".join(b"data: " + line + b"\n\n" for line in [*lines, b"[DONE]"][: None if done else -1])
 
@@ -68,6 +74,7 @@ class OcrServerFake:
     def __init__(self) -> None:
         self.seen: list[Upload] = []
         self.answers: dict[str, list[Answer]] = {}
+        self.arrived = threading.Event()
         self.holding = threading.Event()
         self.client_gone = threading.Event()
         self.before: dict[str, threading.Event] = {}
@@ -93,6 +100,7 @@ class OcrServerFake:
     def answer(self, handler: BaseHTTPRequestHandler) -> None:
         upload = _parse(handler)
         self.seen.append(upload)
+        self.arrived.set()
         if upload.file_name in self.before:
             assert self.before[upload.file_name].wait(10)
         answers = self.answers[upload.file_name]

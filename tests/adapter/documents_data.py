@@ -40,6 +40,19 @@ def frames(num_frames: int, name: str, width: int = 40, height: int = 30) -> byt
     return encode(images[0], name, save_all=True, append_images=images[1:], **options)
 
 
+def large_gif(num_frames: int, side: int) -> bytes:
+    """Its canvas is `side` squared, its frames are of one pixel."""
+    start = b"GIF89a" + side.to_bytes(2, "little") * 2 + b"\x80\0\0" + b"\0\0\0\xff\xff\xff"
+    return start + b"\x2c\0\0\0\0\x01\0\x01\0\0\x02\x02\x44\x01\0" * num_frames + b";"
+
+
+def jpeg_of_scans(num_scans: int) -> bytes:
+    """Progressive; its last scan comes again and again."""
+    whole = encode(noise(), "JPEG", progressive=True)
+    last = whole.rindex(b"\xff\xda")
+    return whole[:last] + whole[last:-2] * (num_scans + 1 - whole.count(b"\xff\xda")) + whole[-2:]
+
+
 def huge_png(width: int, height: int) -> bytes:
     """The header of a bomb; there is nothing behind it."""
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + b"\x08\x02\x00\x00\x00"
@@ -113,6 +126,13 @@ def pdf(num_pages: int, broken: Sequence[int] = (), size: tuple[int, int] = (72,
     )
 
 
+def swollen_stream(num_bytes: int) -> bytes:
+    """Contents of so many spaces, in a thousandth of the bytes."""
+    compressor = zlib.compressobj()
+    compressed = b"".join(compressor.compress(b" " * (1 << 20)) for _ in range(num_bytes >> 20))
+    return stream(compressed + compressor.flush(), b"/Filter /FlateDecode")
+
+
 def endless_pdf() -> bytes:
     """A page that draws a form that draws a form ten times that… a square, 10^12 times in all."""
     depth = 12
@@ -164,6 +184,14 @@ def _rc4(key: bytes, data: bytes) -> bytes:
 class Crash:
     def run(self) -> None:
         os.kill(os.getpid(), signal.SIGKILL)
+
+
+@dataclass(frozen=True)
+class Allocate:
+    num_bytes: int
+
+    def run(self) -> None:
+        bytearray(self.num_bytes)
 
 
 @dataclass(frozen=True)

@@ -49,6 +49,7 @@ class Seen:
     inputs: dict[str, Any]
     shapes: dict[str, list[int]]
     metadata: dict[str, str]
+    priority: int = 0
     answered: bool = False
     cancelled: threading.Event = field(default_factory=threading.Event)
 
@@ -225,4 +226,5 @@ def see(request: Any, context: Any) -> Seen:
             assert tensor.datatype == "INT32"
             inputs[tensor.name] = list(struct.unpack(f"<{len(raw) // 4}i", raw))
     shapes = {tensor.name: list(tensor.shape) for tensor in request.inputs}
-    return Seen(request.model_name, request.id, inputs, shapes, dict(context.invocation_metadata()))
+    priority = request.parameters["priority"].uint64_param if "priority" in request.parameters else 0
+    return Seen(request.model_name, request.id, inputs, shapes, dict(context.invocation_metadata()), priority)

@@ -105,15 +105,17 @@ def test_the_defaults_of_the_ocr_model(http: httpx.Client, triton: FakeTriton) -
     http.post(PATH, json={"messages": [user(text("hi"))], "model": "deepseek-ocr"})
     http.post(PATH, json={"messages": [user(text("hi"))]})
     http.post(PATH, json=with_image | {"model": "deepseek-coder"})
-    own = {"temperature": 0.5, "no_repeat_ngram_size": 0, "no_repeat_ngram_whitelist": [7]}
+    own = {"temperature": 0.5, "no_repeat_ngram_window": 500, "no_repeat_ngram_whitelist": [7]}
     http.post(PATH, json=with_image | own)
     http.post(PATH, json=with_image | {"no_repeat_ngram_size": 100})
-    read, ocr_text, coder_text, coder_image, overridden, longer = triton.seen
+    http.post(PATH, json=with_image | {"no_repeat_ngram_size": 0})
+    read, ocr_text, coder_text, coder_image, overridden, longer, off = triton.seen
     assert read.sampling == ocr_text.sampling == OCR_SAMPLING
     assert coder_text.sampling == coder_image.sampling == {"temperature": 0.7, "top_p": 0.95}
-    assert [seen.model for seen in triton.seen] == ["ocr", "ocr", "coder", "coder", "ocr", "ocr"]
+    assert [seen.model for seen in triton.seen] == ["ocr", "ocr", "coder", "coder", "ocr", "ocr", "ocr"]
     assert overridden.sampling == OCR_SAMPLING | own
     assert longer.sampling == OCR_SAMPLING | {"no_repeat_ngram_size": 100, "no_repeat_ngram_window": 100}
+    assert off.sampling == {"temperature": 0, "top_p": 0.95, "no_repeat_ngram_size": 0}
 
 
 def test_an_alias_of_the_ocr_model_has_its_defaults(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:

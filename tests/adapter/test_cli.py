@@ -13,13 +13,18 @@ from pathlib import Path
 import pytest
 
 from adapter.cli.command import main
-from tests.adapter.cli_server import Answer, OcrServerFake, error, events, failed_page, page, serving, texts
+from tests.adapter.cli_server import Answer, OcrServerFake, error, events, failed, failed_page, page, serving, texts
 
 
 @pytest.fixture
 def server() -> Iterator[OcrServerFake]:
     with serving() as fake:
         yield fake
+
+
+@pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapter.cli.server.PAUSES_S", (0, 0, 0, 0))
 
 
 @pytest.fixture(autouse=True)
@@ -36,7 +41,7 @@ def test_a_files_text_is_printed(server: OcrServerFake, capsys: pytest.CaptureFi
     assert main(["a.png", "--url", server.url]) == 0
     assert capsys.readouterr() == ("Hello\n\na second\u2028page\n", "")
     (upload,) = server.seen
-    assert upload.path == "/ocr/stream?format=json"
+    assert upload.path == "/ocr/stream?format=pages"
     assert upload.content == b"content of a.png"
     assert upload.fields == {"output": ["text"]}
 
@@ -128,7 +133,10 @@ def test_a_failing_page_is_one_line_and_spoils_no_other(
 ) -> None:
     server.tell("a.png", Answer(events([failed_page(2, "cannot be rendered"), page(3, text="third")])))
     assert main(["a.png", "--url", server.url]) == 1
-    assert capsys.readouterr() == ("third\n", "a.png: page 2: cannot be rendered\n")
+    assert capsys.readouterr() == (
+        "[page 2 is missing: cannot be rendered]\n\nthird\n",
+        "a.png: page 2: cannot be rendered\n",
+    )
 
 
 def test_a_page_that_is_cut_short_is_mentioned(server: OcrServerFake, capsys: pytest.CaptureFixture[str]) -> None:
@@ -166,20 +174,19 @@ def test_other_errors_are_not_tried_again(server: OcrServerFake, capsys: pytest.
 @pytest.mark.parametrize(
     ("body", "message"),
     [
-        (events([page(1, text="Hel")], done=False), "the server's answer broke off"),
-        (events([page(1, text="Hel")], num_pages=2), "the server's answer lacks pages"),
+        (events([], num_pages=2, done=False), "the server's answer broke off"),
+        (events([], num_pages=2), "the server's answer broke off"),
         (b"", "the server's answer broke off"),
-        (b"data: [DONE]\n\n", "the server's answer lacks pages"),
+        (b"data: [DONE]\n\n", "the server's answer broke off"),
+        (b"data: " + json.dumps(page(1, text="Hel")).encode() + b"\n\n", "the server's answer is not understood: "),
         (b"data: Hello\n\ndata: [DONE]\n\n", "the server's answer is not understood: "),
         (b'data: {"type": "start"}\n\n', "the server's answer is not understood: pages: "),
         (b'data: {"choices": []}\n\n', "the server's answer is not understood: "),
-        (
-            events([page(1, text="Hel")], done=False) + b'data: {"error": {"message": "The model went away."}}\n\n',
-            "The model went away.",
-        ),
+        (failed("The model went away."), "The model went away."),
+        (b'data: {"error": {"message": "The model went away."}}\n\n', "The model went away."),
     ],
 )
-def test_an_answer_that_is_not_whole_is_a_failure(
+def test_an_answer_without_a_page_is_a_failure(
     server: OcrServerFake, capsys: pytest.CaptureFixture[str], body: bytes, message: str
 ) -> None:
     server.tell("a.png", Answer(body))
@@ -189,14 +196,86 @@ def test_an_answer_that_is_not_whole_is_a_failure(
     assert err.startswith(f"a.png: {message}") and err.count("\n") == 1
 
 
-def test_an_answer_shorter_than_announced_is_a_failure(
-    server: OcrServerFake, capsys: pytest.CaptureFixture[str]
+@pytest.mark.parametrize("ending", [b"", failed("The server is shutting down.")])
+def test_all_pages_without_the_ending_are_a_whole_answer(server: OcrServerFake, ending: bytes) -> None:
+    server.tell("a.png", Answer(events([page(1, text="Hel")], done=False) + ending))
+    assert main(["a.png", "--url", server.url]) == 0
+    assert len(server.seen) == 1
+
+
+@pytest.mark.parametrize(
+    ("ending", "headers"),
+    [
+        (b"", {}),
+        (b"", {"Content-Length": "100000"}),
+        (failed("The model went away.", "service_unavailable_error"), {}),
+    ],
+    ids=["ended", "cut", "failed"],
+)
+def test_a_broken_answer_is_asked_for_the_rest(
+    server: OcrServerFake, capsys: pytest.CaptureFixture[str], ending: bytes, headers: dict[str, str]
 ) -> None:
-    server.tell("a.png", Answer(events([page(1, text="Hel")]), headers={"Content-Length": "100000"}))
-    assert main(["a.png", "--url", server.url]) == 0  # [DONE] came: nothing is missing
-    server.tell("a.png", Answer(events([page(1, text="Hel")], done=False), headers={"Content-Length": "100000"}))
+    def breaking(*pages: int, num_pages: int) -> Answer:
+        read = [page(number, text=f"page {number}") for number in pages]
+        return Answer(events(read, num_pages=num_pages, done=False) + ending, headers=headers)
+
+    busy = error(503, "is starting", Retry_After="0")
+    whole = Answer(events([page(number, text=f"page {number}") for number in (4, 5)]))
+    server.tell("a.png", busy, breaking(1, 2, num_pages=5), busy, breaking(3, num_pages=3), whole)
+    assert main(["a.png", "--url", server.url]) == 0
+    assert capsys.readouterr() == ("page 1\n\npage 2\n\npage 3\n\npage 4\n\npage 5\n", "")
+    assert [upload.fields.get("pages") for upload in server.seen] == [None, None, ["3-"], ["3-"], ["4-"]]
+    assert {upload.content for upload in server.seen} == {b"content of a.png"}
+
+
+def test_the_rest_of_chosen_pages(server: OcrServerFake) -> None:
+    broken = Answer(events([page(2, text="a"), page(3, text="b")], num_pages=4, done=False))
+    server.tell("a.png", broken, Answer(events([page(4, text="c"), page(7, text="d")])))
+    assert main(["a.png", "--pages", "7,2-4", "--url", server.url]) == 0
+    assert [upload.fields["pages"] for upload in server.seen] == [["7,2-4"], ["7-7,4-4"]]
+
+
+@pytest.mark.parametrize(
+    ("last_answer", "message", "num_asked"),
+    [
+        (Answer(events([], num_pages=2, done=False)), "the server's answer broke off", 5),
+        (Answer(failed("file: is odd", "invalid_request_error")), "file: is odd", 2),
+        (error(400, "file: is odd"), "file: is odd", 2),
+        (texts("Hel"), "the server's answer is not understood: page 1 was not asked for", 2),
+    ],
+)
+def test_the_pages_before_a_break_are_kept(
+    server: OcrServerFake, capsys: pytest.CaptureFixture[str], last_answer: Answer, message: str, num_asked: int
+) -> None:
+    server.tell("a.png", Answer(events([page(1, text="Hel")], num_pages=3, done=False)), last_answer)
     assert main(["a.png", "--url", server.url]) == 1
-    assert capsys.readouterr().err.startswith("a.png: the connection failed: ")
+    assert capsys.readouterr() == (
+        f"Hel\n\n[all pages after page 1 are missing: {message}]\n",
+        f"a.png: after page 1: {message}\n",
+    )
+    assert len(server.seen) == num_asked
+
+
+def test_a_server_that_goes_away_ends_the_run(server: OcrServerFake, capsys: pytest.CaptureFixture[str]) -> None:
+    server.tell("a.png", Answer(events([page(1, text="Hel")], num_pages=2, done=False)))
+    server.before["a.png"] = threading.Event()
+    stopping = threading.Thread(target=server.http.shutdown)
+
+    def stop() -> None:
+        server.arrived.wait(10)
+        stopping.start()
+        stopping.join()
+        server.http.socket.close()
+        server.before["a.png"].set()
+
+    stopper = threading.Thread(target=stop)
+    stopper.start()
+    assert main(["a.png", "b.png", "--jobs", "1", "--url", server.url]) == 1
+    stopper.join()
+    out, err = capsys.readouterr()
+    away = f"No server answers at {server.url}: start one with `make up`, or name it with --url."
+    assert out == f"==> a.png <==\nHel\n\n[all pages after page 1 are missing: {away}]\n\n"
+    assert err == f"a.png: after page 1: {away}\n{away}\n"
 
 
 def test_a_server_that_is_away_is_one_sentence(capsys: pytest.CaptureFixture[str]) -> None:
@@ -241,10 +320,9 @@ def test_an_unreadable_file(server: OcrServerFake, capsys: pytest.CaptureFixture
 
 def test_the_bar_counts_pages_and_files(server: OcrServerFake, capsys: pytest.CaptureFixture[str]) -> None:
     server.tell("a.png", texts("a", "b", "c"))
-    server.tell("b.png", Answer(events([page(1, text="a")], num_pages=9, done=False)))
+    server.tell("b.png", Answer(events([page(1, text="a")], num_pages=9, done=False)), error(400, "is odd"))
     assert main(["a.png", "b.png", "--progress", "--url", server.url]) == 1
-    out, err = capsys.readouterr()
-    assert out == "==> a.png <==\na\n\nb\n\nc\n\n"
+    err = capsys.readouterr().err
     last = err.split("\r")[-1]
     assert "4/4" in last and "2/2 files" in last
 

@@ -2,7 +2,9 @@
 
 import io
 import json
+from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import httpx
@@ -10,7 +12,8 @@ import pytest
 from PIL import Image
 
 from adapter.cli.command import main
-from tests.adapter.fake_triton import FakeTriton
+from tests.adapter.fake_triton import USAGE, FakeTriton, Seen, answer
+from tests.adapter.ocr_pages import by_page, page_of, pdf
 
 ANSWER = (
     "<|ref|>title<|/ref|><|det|>[[0, 0, 999, 100]]<|/det|>\n# Report\n\n",
@@ -47,6 +50,34 @@ def test_pages_of_a_pdf(triton: FakeTriton, url: str, capsys: pytest.CaptureFixt
     assert main(["b.pdf", "--pages", "1,3", "--url", url]) == 0
     assert capsys.readouterr() == ("Hello\n\nHello\n", "")
     assert len(triton.seen) == 2
+
+
+def test_a_model_that_goes_away_in_the_middle(
+    triton: FakeTriton, url: str, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapter.cli.server.PAUSES_S", (0, 0))
+    Path("c.pdf").write_bytes(pdf(3))
+    whole, breaking = by_page(), by_page({2: (grpc.StatusCode.UNAVAILABLE, "Stub process is not healthy.")})
+
+    def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        if page_of(seen) == 2:
+            triton.reply = whole
+        return breaking(seen, context)
+
+    triton.reply = reply
+    assert main(["c.pdf", "--dpi", "72", "--url", url]) == 0
+    assert capsys.readouterr() == ("page 1\n\npage 2\n\npage 3\n", "")
+    assert [page_of(seen) for seen in triton.seen].count(1) == 1
+
+
+def test_a_repetition_is_read_once_more(triton: FakeTriton, url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        is_second = seen.sampling["temperature"] > 0
+        yield answer("better" if is_second else "and and", finish="stop" if is_second else "repetition", usage=USAGE)
+
+    triton.reply = reply
+    assert main(["a.png", "--url", url]) == 0
+    assert capsys.readouterr() == ("better\n", "")
 
 
 def test_what_the_server_refuses(url: str, capsys: pytest.CaptureFixture[str]) -> None:

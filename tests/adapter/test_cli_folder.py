@@ -28,6 +28,11 @@ def server() -> Iterator[OcrServerFake]:
 
 
 @pytest.fixture(autouse=True)
+def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapter.cli.server.PAUSES_S", (0, 0, 0, 0))
+
+
+@pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The working directory, with an image in it."""
     monkeypatch.chdir(tmp_path)
@@ -88,13 +93,14 @@ def test_blocks_and_annotated_pages(server: OcrServerFake) -> None:
     server.tell("a.png", Answer(events(pages)))
     assert ocr(server, "a.png", "--blocks", "--annotate") == 1
     files = written()
+    assert files.pop("a.txt.incomplete") == b""
     assert json.loads(files.pop("a.blocks.json")) == [
         {"page": 1, "width": 90, "height": 120, "blocks": [block]},
         {"page": 2, "error": "is broken"},
         {"page": 3, "width": 90, "height": 120, "blocks": []},
     ]
     assert files == {
-        "a.txt": b"first\n\nthird\n",
+        "a.txt": b"first\n\n[page 2 is missing: is broken]\n\nthird\n",
         "a/page-1.annotated.png": b"drawn",
         "a/page-3.annotated.png": b"drawn too",
     }
@@ -157,6 +163,50 @@ def test_other_results_are_no_reason_to_skip(server: OcrServerFake) -> None:
     assert written() == {"a.txt": b"mine", "a.md": b"# a\n"}
 
 
+def test_what_lacks_pages_is_read_again(server: OcrServerFake, capsys: pytest.CaptureFixture[str]) -> None:
+    def drawn(number: int) -> dict[str, Any]:
+        return page(number, text=f"page {number}", blocks=[], annotated=encoded(b"drawn"))
+
+    lacking = Answer(events([drawn(1), failed_page(2, "is broken"), drawn(3)]))
+    broken = Answer(events([drawn(1)], num_pages=3, done=False))
+    whole = Answer(events([drawn(1), drawn(2)]))
+    server.tell("a.png", lacking, broken, error(415, "no"), whole)
+    options = ("a.png", "--annotate", "--blocks")
+    assert ocr(server, *options) == 1
+    assert written()["a.txt"] == b"page 1\n\n[page 2 is missing: is broken]\n\npage 3\n"
+
+    assert ocr(server, *options) == 1
+    files = written()
+    assert files["a.txt"] == b"page 1\n\n[all pages after page 1 are missing: no]\n"
+    assert json.loads(files["a.blocks.json"])[1:] == [{"after_page": 1, "error": "no"}]
+    assert "a/page-3.annotated.png" not in files
+
+    assert ocr(server, *options) == 0
+    assert written() == {
+        "a.txt": b"page 1\n\npage 2\n",
+        "a.blocks.json": written()["a.blocks.json"],
+        "a/page-1.annotated.png": b"drawn",
+        "a/page-2.annotated.png": b"drawn",
+    }
+    num_asked = len(server.seen)
+    assert ocr(server, *options) == 0
+    assert len(server.seen) == num_asked
+    assert "skipped" in capsys.readouterr().err
+
+
+def test_pictures_of_an_earlier_longer_result_go(server: OcrServerFake) -> None:
+    def figured(*numbers: int) -> Answer:
+        figures = [figure(number, b"cut") for number in numbers]
+        return Answer(events([page(1, markdown="x", figures=figures, annotated=encoded(b"drawn"))]))
+
+    Path("out/a").mkdir(parents=True)
+    Path("out/a/mine.png").write_bytes(b"mine")
+    server.tell("a.png", figured(1, 2, 3), figured(1))
+    assert ocr(server, "a.png", "--markdown", "--annotate") == 0
+    assert ocr(server, "a.png", "--markdown", "--force") == 0
+    assert set(written()) == {"a.md", "a/mine.png", "a/page-1-figure-1.png", "a/page-1.annotated.png"}
+
+
 def test_force_overwrites(server: OcrServerFake, capsys: pytest.CaptureFixture[str]) -> None:
     Path("out/a").mkdir(parents=True)
     Path("out/a.txt").write_bytes(b"old")
@@ -179,7 +229,7 @@ def test_force_keeps_the_old_result_when_the_new_one_fails(server: OcrServerFake
     "answer",
     [
         error(415, "file: not an image"),
-        Answer(events([page(1, text="x", markdown="x", annotated=encoded(b"drawn"))], done=False)),
+        Answer(events([], num_pages=1, done=False)),
         Answer(events([failed_page(1, "file: not an image"), failed_page(2, "file: not an image")])),
         Answer(events([page(1, markdown="x", figures=[{"id": "../../b.png", "image_base64": ""}])])),
         Answer(events([page(1, markdown="x", annotated="A")])),
@@ -188,9 +238,10 @@ def test_force_keeps_the_old_result_when_the_new_one_fails(server: OcrServerFake
 def test_a_file_that_fails_leaves_nothing_and_is_read_by_the_next_run(server: OcrServerFake, answer: Answer) -> None:
     Path("b.png").write_bytes(b"")
     whole = Answer(events([page(1, markdown="x", figures=[], annotated=encoded(b"drawn"))]))
-    server.tell("a.png", answer, whole)
+    server.tell("a.png", answer)
     server.tell("b.png", whole)
     assert ocr(server, "a.png", "b.png", "--markdown", "--annotate") == 1
+    server.tell("a.png", whole)
     assert set(written()) == {"b.md", "b/page-1.annotated.png"}
     assert not Path("b.png").read_bytes()
     assert ocr(server, "a.png", "b.png", "--markdown", "--annotate") == 0

@@ -3,15 +3,18 @@
 import itertools
 from pathlib import Path
 
-import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from adapter.cli.errors import UsageError
+from adapter.cli.command import main
+from adapter.cli.errors import FileFailed, Interrupted, ServerAway, UsageError
 from adapter.cli.event_reader import EventReader
-from adapter.cli.server import retry_pause_s
+from adapter.cli.pages import pages_after
+from adapter.cli.server import PAUSES_S, pause_before_retry_s
 from adapter.cli.sources import find_sources
+from adapter.documents.page_ranges import parse_pages
+from adapter.ocr.fields import OcrFields
 
 
 def decode_in_pieces(stream: bytes, cuts: list[int]) -> list[bytes]:
@@ -89,18 +92,45 @@ def test_a_path_that_does_not_exist(path: str) -> None:
         names("one", path)
 
 
+@pytest.mark.parametrize("field", ["mode", "frames"])
+def test_the_servers_choices_are_the_commands(field: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["--help"])
+    schema = OcrFields.model_json_schema()["properties"][field]
+    choices = schema.get("enum") or schema["anyOf"][0]["enum"]
+    assert f"--{field} {{{','.join(choices)}}}" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
-    ("status", "retry_after", "default_s", "pause_s"),
+    ("pages", "last", "left"),
     [
-        (429, "7", 1, 7),
-        (503, "0", 8, 0),
-        (503, "", 4, 4),
-        (429, "Wed, 21 Oct 2015 07:28:00 GMT", 2, 2),
-        (429, "7", None, None),  # the last try
-        (429, "86400", 1, None),  # nobody waits that long
-        (500, "7", 1, None),
-        (400, "", 1, None),
+        (None, 2, "3-"),
+        ("1-3,7", 1, "2-3,7-7"),
+        ("1-3,7", 3, "7-7"),
+        ("-4", 2, "3-4"),
+        ("5-", 2, "5-"),
+        (" 5 - , 1", 6, "7-"),
+        ("9,2-4,3-", 3, "9-9,4-4,4-"),
     ],
 )
-def test_pauses(status: int, retry_after: str, default_s: float | None, pause_s: float | None) -> None:
-    assert retry_pause_s(httpx.Response(status, headers={"Retry-After": retry_after}), default_s) == pause_s
+def test_the_pages_that_are_left(pages: str | None, last: int, left: str) -> None:
+    assert pages_after(pages, last) == left
+    chosen = parse_pages(pages or "1-", "pages", 12)
+    assert parse_pages(left, "pages", 12) == [number for number in chosen if number > last]
+
+
+@pytest.mark.parametrize(
+    ("error", "num_failures", "pause_s"),
+    [
+        (Interrupted("busy", 7), 1, 7),
+        (Interrupted("busy", 0), 3, 0),
+        (Interrupted("broke off"), 2, PAUSES_S[2]),
+        (ServerAway("is away"), 0, PAUSES_S[0]),
+        (Interrupted("busy", 7), len(PAUSES_S), None),
+        (ServerAway("is away"), len(PAUSES_S), None),
+        (Interrupted("busy", 86400), 1, None),  # nobody waits that long
+        (FileFailed("is no image"), 0, None),
+    ],
+)
+def test_pauses(error: FileFailed | ServerAway, num_failures: int, pause_s: float | None) -> None:
+    assert pause_before_retry_s(error, num_failures) == pause_s

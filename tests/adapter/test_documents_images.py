@@ -2,7 +2,9 @@
 
 import asyncio
 import io
+import threading
 from collections.abc import AsyncIterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,18 @@ from adapter.documents.page import Document, Page
 from adapter.documents.reader import DocumentReader
 from adapter.errors import ApiError, InvalidRequest, TooLarge, UnsupportedMediaType
 from adapter.settings import Settings
-from tests.adapter.documents_data import decode, encode, frames, huge_png, noise, tiff_of_frames, tiff_with_tiles_of
+from tests.adapter.conftest import WAIT_S
+from tests.adapter.documents_data import (
+    decode,
+    encode,
+    frames,
+    huge_png,
+    jpeg_of_scans,
+    large_gif,
+    noise,
+    tiff_of_frames,
+    tiff_with_tiles_of,
+)
 
 ORIENTATION = 0x0112
 
@@ -229,6 +242,46 @@ async def test_far_too_many_frames_of_a_tiff() -> None:
     with pytest.raises(TooLarge, match=r"^frames: there are more than 10000") as refusal:
         await reader.open(tiff_of_frames(10_001), field="file", frames="all", pages="1")
     assert refusal.value.param == "frames"
+
+
+async def test_frames_that_take_too_long_to_decode(reader: DocumentReader) -> None:
+    data = large_gif(3000, 1000)
+    with pytest.raises(TooLarge, match=r"^frames: 2001 frames of 1000×1000 .* choose fewer") as refusal:
+        await reader.open(data, field="file", frames="all", pages="2001")
+    assert refusal.value.param == "frames"
+    document = await reader.open(data, field="file", frames="all", pages="3")
+    assert (await document.page(3)).width == 1000
+
+
+async def test_a_jpeg_of_too_many_scans(reader: DocumentReader) -> None:
+    assert (await only_page(await reader.open(jpeg_of_scans(100), field="file"))).width == 160
+    with pytest.raises(InvalidRequest, match=r"^file: the JPEG has more than 100 scans; save it as") as refusal:
+        await reader.open(jpeg_of_scans(101), field="file")
+    assert refusal.value.param == "file"
+
+
+async def test_what_a_camera_puts_behind_a_jpeg_is_no_scan(reader: DocumentReader) -> None:
+    data = encode(noise(), "JPEG") + b"\xff\xdaa film" * 1000
+    assert (await only_page(await reader.open(data, field="file"))).image == data
+
+
+async def test_images_keep_no_other_thread_waiting(reader: DocumentReader, monkeypatch: pytest.MonkeyPatch) -> None:
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    has_begun, may_end = threading.Event(), threading.Event()
+
+    def decode_slowly(*_: Any, **__: Any) -> None:
+        has_begun.set()
+        may_end.wait()
+
+    monkeypatch.setattr("adapter.documents.reader.open_image", decode_slowly)
+    opening = [asyncio.create_task(reader.open(WHOLE["PNG"], field="file")) for _ in range(10)]
+    while not has_begun.is_set():
+        await asyncio.sleep(0)
+    other = asyncio.create_task(asyncio.to_thread(threading.get_ident))
+    done, _ = await asyncio.wait({other}, timeout=WAIT_S)
+    may_end.set()
+    await asyncio.gather(*opening, other)
+    assert done
 
 
 WHOLE = {name: encode(noise(), name) for name in ("PNG", "JPEG", "WEBP", "BMP", "JPEG2000", "PPM", "AVIF")}

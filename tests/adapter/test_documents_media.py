@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapter.documents import media
 from adapter.documents.media import START_BYTES, decode_base64, sniff
 from adapter.errors import ApiError, InvalidRequest, UnsupportedMediaType
 from tests.adapter.documents_data import encode, noise, pdf
@@ -26,7 +27,9 @@ BASE64 = base64.b64encode(DATA).decode()
         base64.urlsafe_b64encode(DATA).decode().rstrip("="),
     ],
 )
-def test_base64_in_all_its_spellings(text: str) -> None:
+@pytest.mark.parametrize("slice_characters", [1, 2, 3, 5, 1_000_000])
+def test_base64_in_all_its_spellings(monkeypatch: pytest.MonkeyPatch, slice_characters: int, text: str) -> None:
+    monkeypatch.setattr(media, "_SLICE_CHARACTERS", slice_characters)
     assert decode_base64(text, "image") == (DATA, None)
 
 
@@ -54,6 +57,8 @@ def test_data_urls(header: str, declared_type: str | None) -> None:
         ("a file.png", "is not valid base64"),
         ("/data/page.png!", "is not valid base64"),
         ("AA=A", "is not valid base64"),
+        ("AAA=AAAA", "is not valid base64"),
+        ("AA==\nA", "is not valid base64"),
         ("QUJD\N{SNOWMAN}", "is not valid base64"),
         ("http://host/page.png", "is not valid base64"),
         ("data:image/png;base64,A", "is not valid base64"),

@@ -1,7 +1,6 @@
 """PDFs as documents: what is rendered, and what is refused."""
 
 import asyncio
-import glob
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -15,7 +14,7 @@ from adapter.documents.page import Document, Page
 from adapter.documents.pdf import PdfDocument
 from adapter.documents.reader import DocumentReader
 from adapter.documents.render_pool import RenderCrashed, RenderPool
-from adapter.errors import InvalidRequest, TooLarge
+from adapter.errors import InternalError, InvalidRequest, TooLarge
 from adapter.settings import Settings
 from tests.adapter.documents_data import (
     decode,
@@ -37,7 +36,6 @@ async def reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     reader = DocumentReader(Settings(max_pages=20))
     yield reader
     await reader.stop()
-    assert not glob.glob("*.pdf", root_dir=tmp_path), "a temporary file is left"
 
 
 async def only_image(reader: DocumentReader, data: bytes, **options: Any) -> Image.Image:
@@ -237,11 +235,46 @@ async def test_a_page_that_takes_too_long_does_not_spoil_the_others() -> None:
     await reader.stop()
 
 
+async def test_documents_take_turns() -> None:
+    reader = DocumentReader(Settings(render_processes=1))
+    long, short = await reader.open(pdf(9), field="file", dpi=72), await reader.open(pdf(1), field="file", dpi=72)
+    pages: list[Document] = []
+
+    async def read(document: Document, number: int) -> None:
+        await document.page(number)
+        pages.append(document)
+
+    await asyncio.gather(*(read(long, number) for number in long.numbers), read(short, 1))
+    assert pages.index(short) <= 2
+    await long.close()
+    await short.close()
+    await reader.stop()
+
+
+async def test_an_upload_has_no_name_that_a_killed_adapter_would_leave(reader: DocumentReader, tmp_path: Path) -> None:
+    document = await reader.open(pdf(1), field="file", dpi=72)
+    assert list(tmp_path.iterdir()) == []
+    assert (await image_of(document, 1)).size == (72, 144)
+    await document.close()
+
+
+async def test_a_file_that_is_gone_is_not_the_client_s_fault(reader: DocumentReader, tmp_path: Path) -> None:
+    path = tmp_path / "gone"
+    path.write_bytes(pdf(1))
+    document = await reader.open_file(path, field="file")
+    path.unlink()
+    with pytest.raises(InternalError) as failure:
+        await document.page(1)
+    assert str(path) in (failure.value.cause or "")
+
+
 async def test_a_page_that_crashes_the_renderer(tmp_path: Path) -> None:
     class CrashingPool(RenderPool):
         async def run(self, task: Any) -> Any:
             raise RenderCrashed
 
-    document = PdfDocument(tmp_path, field="file", dpi=72, pool=CrashingPool(1, 1), settings=Settings(), temporary=None)
+    document = PdfDocument(
+        tmp_path, field="file", dpi=72, pool=CrashingPool(1, 1, 1), settings=Settings(), temporary=None
+    )
     with pytest.raises(InvalidRequest, match=r"^file: page 3 can't be rendered: the PDF renderer crashes on it"):
         await document.page(3)

@@ -138,7 +138,8 @@ PRIVATE = [
     *("192.0.2.1", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255"),
     *("::", "::1", "fe80::1", "fe80::1%1", "fc00::1", "fd00:ec2::254", "ff02::1", "fec0::1", "2001:db8::1"),
     *("::ffff:127.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1", "64:ff9b::7f00:1", "64:ff9b:1::1"),
-    *("2002:7f00:1::", "2001:0:7f00:1::", "100::1"),
+    *("2002:7f00:1::", "2001:0:7f00:1::", "192.88.99.1", "100::1", "3fff::1", "3fff:fff::1", "5f00::1"),
+    *("168.63.129.16", "192.0.0.192", "192.0.0.9"),
 ]
 
 
@@ -262,14 +263,17 @@ ENDLESS = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"400\r\n%b
 @pytest.mark.parametrize("whole", [answer(bytes(1001)), ENDLESS, b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1001)])
 async def test_too_large(web: Web, whole: bytes) -> None:
     web.answers["/page.png"] = whole
-    with pytest.raises(TooLarge, match="is larger than the 1000 bytes") as refusal:
-        await fetcher(web, max_image_bytes=1000).fetch(f"{web.url}/page.png", FIELD)
+    with pytest.raises(
+        TooLarge, match=r"^messages\S+: is larger than the 1000 bytes that are fetched; send it"
+    ) as refusal:
+        await fetcher(web, max_document_body_bytes=1000).fetch(f"{web.url}/page.png", FIELD)
     assert refusal.value.param == FIELD
 
 
 async def test_at_the_limit(web: Web) -> None:
+    limits = {"max_document_body_bytes": 1000, "max_image_bytes": 10}  # it may be a PDF
     web.answers["/page.png"] = answer(bytes(1000))
-    assert (await fetcher(web, max_image_bytes=1000).fetch(f"{web.url}/page.png", FIELD))[0] == bytes(1000)
+    assert (await fetcher(web, **limits).fetch(f"{web.url}/page.png", FIELD))[0] == bytes(1000)
 
 
 async def test_compressed_answers_are_refused(web: Web) -> None:

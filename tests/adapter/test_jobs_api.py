@@ -3,7 +3,9 @@
 import base64
 import io
 import json
+import sqlite3
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +17,7 @@ from PIL import Image
 from tests.adapter.conftest import WAIT_S, Loop
 from tests.adapter.fake_triton import FakeTriton
 from tests.adapter.jobs_app import (
+    QUICK,
     Clock,
     Servers,
     create,
@@ -53,6 +56,14 @@ def error_of(response: httpx.Response) -> tuple[int, str, str | None]:
     error = response.json()["error"]
     assert error.keys() == {"message", "type", "param", "code"}
     return response.status_code, error["code"], error["param"]
+
+
+def test_whoever_waits_for_an_answer_goes_first(jobs: httpx.Client, http: httpx.Client, triton: FakeTriton) -> None:
+    job = jobs.post("/ocr/jobs", json={"image_base64": base64_of(png())}).json()
+    wait_for_end(jobs, job)
+    assert [seen.priority for seen in triton.seen] == [2]
+    http.post("/ocr", json={"image_base64": base64_of(png())})
+    assert [seen.priority for seen in triton.seen] == [2, 0]
 
 
 def test_a_job_from_beginning_to_end(jobs: httpx.Client, triton: FakeTriton, folder: Path) -> None:
@@ -223,8 +234,8 @@ def test_events_of_a_job_that_is_deleted_meanwhile(jobs: httpx.Client, triton: F
     assert rest[-1] == "data: [DONE]" or json.loads(rest[-1].removeprefix("data: "))["error"]["code"] == "job_not_found"
 
 
-def test_a_silent_stream_is_kept_open(jobs: httpx.Client, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapter.jobs.progress.KEEP_ALIVE_S", 0)
+def test_a_silent_stream_is_kept_open(servers: Servers, triton: FakeTriton) -> None:
+    jobs = servers.start(pace=replace(QUICK, keep_alive_s=0.01)).http
     gate = wait_at_page(triton, 1, 1)
     job = create(jobs, 1)
     with jobs.stream("GET", f"{job['url']}/events") as response:
@@ -347,17 +358,46 @@ def test_neither_a_form_nor_json(jobs: httpx.Client) -> None:
     assert error_of(response) == (415, "unsupported_media_type", None)
 
 
-def test_no_more_jobs_than_allowed(servers: Servers, folder: Path) -> None:
+@pytest.mark.parametrize("path", ["/pages", "/result"])
+def test_lost_files_are_an_answer_of_their_own(jobs: httpx.Client, folder: Path, path: str) -> None:
+    job = create(jobs, 2, output="annotated")
+    wait_for_end(jobs, job)
+    (folder / "files" / job["id"] / "page-2.json").unlink()
+    assert error_of(jobs.get(job["url"] + path)) == (404, "job_files_lost", None)
+
+
+@pytest.mark.parametrize("path", ["/pages", "/result?format=text"])
+def test_a_database_that_fails_is_an_answer_of_its_own(jobs: httpx.Client, folder: Path, path: str) -> None:
+    job = create(jobs, 1)
+    wait_for_end(jobs, job)
+    with sqlite3.connect(folder / "jobs.sqlite3") as connection:
+        connection.execute("ALTER TABLE pages RENAME COLUMN raw TO gone")
+    connection.close()
+    assert error_of(jobs.get(job["url"] + path)) == (503, "unavailable", None)
+
+
+def test_no_more_jobs_than_allowed(servers: Servers, triton: FakeTriton, folder: Path) -> None:
     jobs = servers.start(max_jobs=2).http
-    first = create(jobs, 1)
+    wait_at_page(triton, 1, 1)
+    create(jobs, 1)
     create(jobs, 1)
     response = jobs.post("/ocr/jobs", files={"file": png()})
     assert error_of(response) == (429, "too_many_jobs", None)
     assert response.headers["retry-after"] == "1"
     assert len(list((folder / "files").iterdir())) == 2
-    wait_for_end(jobs, first)
-    jobs.delete(first["url"])
-    create(jobs, 1)
+    # It is said before anything is done with the upload.
+    assert jobs.post("/ocr/jobs", files={"file": b"broken"}).status_code == 429
+
+
+def test_jobs_that_have_ended_make_room(servers: Servers, folder: Path) -> None:
+    jobs = servers.start(max_jobs=2).http
+    created = []
+    for _ in range(4):
+        created.append(create(jobs, 1, output="annotated"))
+        wait_for_end(jobs, created[-1])
+    kept = [job["id"] for job in created[2:]]
+    assert [job["id"] for job in jobs.get("/ocr/jobs").json()["data"]] == kept[::-1]
+    assert sorted(path.name for path in (folder / "files").iterdir()) == sorted(kept)
 
 
 def test_a_file_name_is_no_path(jobs: httpx.Client, tmp_path: Path, folder: Path) -> None:

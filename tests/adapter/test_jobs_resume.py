@@ -1,5 +1,6 @@
 """Jobs whose process, or whose Triton, goes away in the middle."""
 
+import json
 import os
 import signal
 import socket
@@ -7,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +16,11 @@ import httpx
 import pytest
 from grpc import StatusCode
 
-from adapter.jobs.reading import MAX_TRIES
+from adapter.jobs.reading import MAX_TAKEOVERS, MAX_TRIES
 from adapter.jobs.runner import Pace
+from adapter.jobs.store import JobStore
 from tests.adapter.conftest import WAIT_S, Loop
-from tests.adapter.fake_triton import FakeTriton, Seen
+from tests.adapter.fake_triton import FakeTriton, Gate, Seen
 from tests.adapter.jobs_app import (
     QUICK,
     Clock,
@@ -79,24 +82,11 @@ def test_a_job_of_a_process_that_hangs_is_taken_over(servers: Servers, triton: F
 
 
 def test_a_killed_process(servers: Servers, triton: FakeTriton, folder: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
-    environment = {
-        "ADAPTER_PORT": str(port),
-        "ADAPTER_HOST": "127.0.0.1",
-        "ADAPTER_TRITON_URL": f"127.0.0.1:{triton.port}",
-        "ADAPTER_JOBS_DIR": str(folder),
-        "ADAPTER_MAX_PARALLEL_PAGES": "2",
-    }
-    process = subprocess.Popen([sys.executable, "-m", "adapter"], env=os.environ | environment)
-    try:
-        gate = wait_at_page(triton, 4, 6)
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as http:
-            until(lambda: is_up(port))
-            job = create(http, 6, output=["text", "annotated"])
-            wait_for_page(http, job, 3)
-    finally:
-        process.send_signal(signal.SIGKILL)
+    gate = wait_at_page(triton, 4, 6)
+    with adapter_process(triton, folder) as (process, http):
+        job = create(http, 6, output=["text", "annotated"])
+        wait_for_page(http, job, 3)
+        process.kill()
         process.wait(WAIT_S)
     gate.open()
 
@@ -112,6 +102,75 @@ def test_a_killed_process(servers: Servers, triton: FakeTriton, folder: Path) ->
     asked = Counter(asked_pages(triton))
     assert all(asked[number] == 1 for number in (1, 2, 3))
     assert all(1 <= asked[number] <= 2 for number in (4, 5, 6))
+
+
+def test_a_listener_does_not_hold_up_a_process_that_stops(triton: FakeTriton, folder: Path) -> None:
+    gate = wait_at_page(triton, 1, 1)
+    with adapter_process(triton, folder) as (process, http):
+        job = create(http, 1)
+        assert gate.reached.wait(WAIT_S)
+        with http.stream("GET", f"{job['url']}/events") as response:
+            lines = response.iter_lines()
+            assert '"running"' in next(lines)
+            process.terminate()
+            last = [line for line in lines if line][-1]
+        assert json.loads(last.removeprefix("data: "))["error"]["message"] == "The server is shutting down."
+        assert process.wait(WAIT_S) == -signal.SIGTERM
+    gate.open()
+
+
+def test_the_pages_of_a_killed_process_are_read_alone(servers: Servers, triton: FakeTriton, folder: Path) -> None:
+    """Whichever of them it was that killed it, the next one dies of that page alone."""
+    clock = Clock()
+    job = left_behind(servers, triton, folder, clock, num_processes=1, num_pages=3)
+    gate = Gate(triton.loop)
+    paged = by_page(gates={1: gate})
+    unanswered: list[list[int]] = []
+
+    def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        unanswered.append([page_of(other) for other in triton.seen if not other.answered])
+        return paged(seen, context)
+
+    triton.reply = reply
+    heir = servers.start(clock).http
+    assert gate.reached.wait(WAIT_S)
+    assert heir.get(job["url"]).json()["status"] == "running"
+    gate.open()
+    assert wait_for_end(heir, job)["status"] == "done"
+    assert unanswered == [[1], [2], [3]]
+
+
+def test_a_page_that_kills_every_process_is_given_up(servers: Servers, triton: FakeTriton, folder: Path) -> None:
+    clock = Clock()
+    job = left_behind(servers, triton, folder, clock, num_processes=MAX_TAKEOVERS, num_pages=3)
+    heir = servers.start(clock).http
+    done = wait_for_end(heir, job)
+    assert (done["status"], done["pages_failed"]) == ("done", 1)
+    first, *others = heir.get(f"{job['url']}/pages").json()["pages"]
+    assert first["error"]["code"] == "internal_error"
+    assert [page["text"] for page in others] == ["page 2", "page 3"]
+    assert asked_pages(triton) == [2, 3]
+
+
+def test_a_job_that_may_kill_the_process_runs_beside_no_other(
+    servers: Servers, triton: FakeTriton, folder: Path
+) -> None:
+    clock = Clock()
+    suspect = left_behind(servers, triton, folder, clock, num_processes=2, num_pages=1)
+    gate = wait_at_page(triton, 1, 1)
+    jobs = servers.start(clock).http
+    assert gate.reached.wait(WAIT_S)
+    other = create(jobs, 1)
+    assert jobs.get(suspect["url"]).json()["status"] == "running"
+    assert jobs.get(other["url"]).json()["status"] == "queued"
+    gate.open()
+    assert wait_for_end(jobs, other)["status"] == "done"
+    store = JobStore(folder / "jobs.sqlite3")
+    first, second = store.get(suspect["id"]), store.get(other["id"])
+    store.close()
+    assert first is not None and second is not None
+    assert first.ended_s is not None and second.started_s is not None
+    assert first.ended_s <= second.started_s
 
 
 def test_a_stopped_process_lets_go_at_once(servers: Servers, triton: FakeTriton) -> None:
@@ -219,6 +278,19 @@ def test_a_page_that_the_model_never_masters(
     assert asked_pages(triton).count(2) > MAX_TRIES
 
 
+def test_what_is_read_behind_a_failing_page_is_kept(servers: Servers, triton: FakeTriton) -> None:
+    gate = Gate(triton.loop)
+    triton.reply = by_page({2: BROKEN}, gates={2: gate})
+    jobs = servers.start().http
+    job = create(jobs, 6)
+    until(lambda: len(triton.seen) == 6)
+    gate.open()
+    assert wait_for_end(jobs, job)["pages_failed"] == 1
+    asked = Counter(asked_pages(triton))
+    assert asked.pop(2) == 1 + MAX_TRIES
+    assert asked == {1: 1, 3: 1, 4: 1, 5: 1, 6: 1}
+
+
 def test_a_job_whose_files_are_gone_fails(servers: Servers, triton: FakeTriton, folder: Path) -> None:
     first = servers.start()
     gate = wait_at_page(triton, 1, 1)
@@ -242,6 +314,48 @@ def test_a_job_whose_model_is_served_no_more_fails(servers: Servers, triton: Fak
     second = servers.start(models={"deepseek-coder": "coder"}).http
     failed = wait_for_end(second, job)
     assert (failed["status"], failed["error"]["code"]) == ("failed", "model_not_found")
+
+
+@contextmanager
+def adapter_process(triton: FakeTriton, folder: Path) -> Iterator[tuple["subprocess.Popen[bytes]", httpx.Client]]:
+    """An adapter in a process of its own, up, and a client of it."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    environment = {
+        "ADAPTER_PORT": str(port),
+        "ADAPTER_HOST": "127.0.0.1",
+        "ADAPTER_TRITON_URL": f"127.0.0.1:{triton.port}",
+        "ADAPTER_JOBS_DIR": str(folder),
+        "ADAPTER_MAX_PARALLEL_PAGES": "2",
+        "ADAPTER_SHUTDOWN_TIMEOUT_S": "3600",
+    }
+    process = subprocess.Popen([sys.executable, "-m", "adapter"], env=os.environ | environment)
+    try:
+        until(lambda: is_up(port))
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=WAIT_S) as http:
+            yield process, http
+    finally:
+        process.kill()
+        process.wait(WAIT_S)
+
+
+def left_behind(
+    servers: Servers, triton: FakeTriton, folder: Path, clock: Clock, *, num_processes: int, num_pages: int
+) -> Any:
+    """A job that so many processes have died of; the next one takes it over."""
+    creator = servers.start(clock, max_running_jobs=1)
+    wait_at_page(triton, 1, num_pages)
+    job = create(creator.http, num_pages)
+    until(lambda: len(triton.seen) == num_pages)
+    creator.stop()  # gives it back
+    store = JobStore(folder / "jobs.sqlite3", clock)
+    for number in range(num_processes):
+        assert store.claim(f"process {number}", QUICK.lease_s) is not None
+        clock.advance(QUICK.lease_s + 1)
+    store.close()
+    triton.reset()
+    triton.reply = by_page()
+    return job
 
 
 def is_up(port: int) -> bool:

@@ -48,7 +48,7 @@ def new_job(name: str, num_pages: int = 3) -> NewJob:
 
 def add(store: JobStore, *names: str) -> None:
     for name in names:
-        assert store.create(new_job(name), max_jobs=100)
+        assert store.create(new_job(name), max_jobs=100) == []
 
 
 def page(number: int, text: str = "text") -> PageRecord:
@@ -66,7 +66,7 @@ def claimed(store: JobStore, owner: str) -> str | None:
 
 def test_a_job_is_kept_as_it_was_asked_for(store: JobStore, other: JobStore, clock: Clock) -> None:
     asked = NewJob("a", "deepseek-ocr", b'{"dpi": 100}', "image_base64", "image/png", None, [2, 5])
-    assert store.create(asked, max_jobs=1)
+    assert store.create(asked, max_jobs=1) == []
     job = other.get("a")
     assert job is not None
     assert job.asked == asked
@@ -77,8 +77,22 @@ def test_a_job_is_kept_as_it_was_asked_for(store: JobStore, other: JobStore, clo
 
 def test_no_more_jobs_than_allowed(store: JobStore) -> None:
     add(store, "a", "b")
-    assert not store.create(new_job("c"), max_jobs=2)
+    assert store.has_room(max_jobs=3)
+    assert not store.has_room(max_jobs=2)
+    assert store.create(new_job("c"), max_jobs=2) is None
     assert store.ids() == {"a", "b"}
+
+
+def test_those_that_ended_first_make_room(store: JobStore, clock: Clock) -> None:
+    add(store, "a", "b", "c", "d")
+    for name in ("c", "a", "b"):
+        clock.advance(1)
+        store.cancel_or_delete(name)
+    assert store.has_room(max_jobs=4)
+    assert store.create(new_job("e"), max_jobs=4) == ["c"]
+    assert store.create(new_job("f"), max_jobs=3) == ["a", "b"]
+    assert store.create(new_job("g"), max_jobs=3) is None
+    assert store.ids() == {"d", "e", "f"}
 
 
 def test_the_newest_first(store: JobStore) -> None:
@@ -138,6 +152,24 @@ def test_a_lease_that_ended_is_taken_over(store: JobStore, other: JobStore, cloc
     assert not store.finish("me", "a")
     assert other.record("you", "a", page(2, "yours"))
     assert [record.text for record in store.pages("a", 1, 10)] == ["mine", "yours"]
+
+
+def test_takeovers_are_counted_until_a_page_is_read(store: JobStore, clock: Clock) -> None:
+    add(store, "a")
+
+    def num_takeovers(owner: str) -> int:
+        clock.advance(LEASE_S + 1)
+        job = store.claim(owner, LEASE_S)
+        assert job is not None
+        return job.num_takeovers
+
+    assert [num_takeovers(owner) for owner in ("one", "two", "three")] == [0, 1, 2]
+    store.release("three")
+    assert num_takeovers("four") == 2, "nothing was taken over"
+    assert store.record("four", "a", failed_page(1))
+    assert num_takeovers("five") == 3
+    assert store.record("five", "a", page(2))
+    assert num_takeovers("six") == 1
 
 
 def test_a_lease_that_is_renewed_is_kept(store: JobStore, other: JobStore, clock: Clock) -> None:
@@ -241,6 +273,17 @@ def test_what_has_ended_expires(store: JobStore, clock: Clock) -> None:
     assert list(store.expire(ttl_s=100)) == ["old"]
     assert store.ids() == {"running", "young"}
     assert store.pages("old", 1, 10) == []
+
+
+def test_an_older_schema_is_upgraded(path: Path, store: JobStore) -> None:
+    add(store, "a")
+    with sqlite3.connect(path) as connection:
+        connection.execute("ALTER TABLE jobs DROP COLUMN num_takeovers")
+        connection.execute("PRAGMA user_version = 1")
+    connection.close()
+    upgraded = JobStore(path)
+    assert claimed(upgraded, "me") == "a"
+    upgraded.close()
 
 
 def test_a_newer_schema_is_refused(path: Path, store: JobStore) -> None:

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapter.ocr.layout import PageBlock
-from adapter.ocr.markdown import FigureBox, read_page
+from adapter.ocr.markdown import MAX_FIGURES, FigureBox, PageContent, read_page
 
 AT_BOX = "<|det|>[[0, 0, 999, 999]]<|/det|>"
 
@@ -103,6 +103,34 @@ def test_text_is_what_was_streamed() -> None:
 @given(st.lists(st.sampled_from([f"<|ref|>image<|/ref|>{AT_BOX}", "<|ref|>text<|/ref|>", "a", "\n\n\n", " b "])))
 def test_every_figure_has_its_link_once(parts: list[str]) -> None:
     content = read_page("".join(parts), 2, 10, 10)
-    links = re.findall(r"!\[(.+?)\]\((.+?)\)", content.markdown)
-    assert links == [(figure.id, figure.id) for figure in content.figures]
-    assert len(links) == sum(part.startswith("<|ref|>image") for part in parts)
+    assert links(content) == [figure.id for figure in content.figures]
+    assert len(links(content)) == len({part for part in parts if part.startswith("<|ref|>image")})
+
+
+def test_the_same_figure_again_is_left_out() -> None:
+    boxes = "[[0, 0, 9, 9], [9, 9, 18, 18], [0, 0, 9, 9]]"
+    content = read_page(f"a\n<|ref|>image<|/ref|><|det|>{boxes}<|/det|>\n" * 2 + "b", 1, 999, 999)
+    assert [figure.box for figure in content.figures] == [(0, 0, 9, 9), (9, 9, 18, 18)]
+    assert [len(block.boxes) for block in content.blocks if block.type == "image"] == [3, 3]
+    first, second = (figure.link for figure in content.figures)
+    assert content.markdown == f"a\n\n{first}\n\n{second}\n\na\n\nb"
+
+
+def test_a_page_has_only_so_many_figures() -> None:
+    raw = "".join(f"<|ref|>image<|/ref|><|det|>[[{k}, 0, {k + 1}, 1]]<|/det|>" for k in range(MAX_FIGURES + 9))
+    content = read_page(raw, 1, 999, 999)
+    assert len(content.figures) == MAX_FIGURES == len(links(content))
+    assert len(content.blocks) == MAX_FIGURES + 9
+
+
+def test_figures_do_not_cover_a_page_again_and_again() -> None:
+    raw = "".join(f"<|ref|>image<|/ref|><|det|>[[{k}, 0, 999, 999]]<|/det|>" for k in range(99))
+    content = read_page(raw + "<|ref|>chart<|/ref|><|det|>[[0, 0, 1, 1]]<|/det|>", 1, 999, 999)
+    assert [figure.box for figure in content.figures] == [(0, 0, 999, 999), (1, 0, 999, 999), (0, 0, 1, 1)]
+    assert links(content) == [figure.id for figure in content.figures]
+
+
+def links(content: PageContent) -> list[str]:
+    found = re.findall(r"!\[(.+?)\]\((.+?)\)", content.markdown)
+    assert all(text == target for text, target in found)
+    return [target for _, target in found]

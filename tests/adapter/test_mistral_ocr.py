@@ -216,6 +216,28 @@ def test_figures_that_are_left_out(
     assert "\n\n\n" not in page["markdown"]
 
 
+def test_a_figure_that_comes_again_is_left_out(http: httpx.Client, triton: FakeTriton) -> None:
+    again = block("image", [[0, 40, 100, 140]])
+    triton.says("Before\n" + again + again + block("text", [[0, 0, 9, 9]], "After"))
+    (page,) = read(http, include_image_base64=True)["pages"]
+    assert [image["id"] for image in page["images"]] == ["page-1-figure-1.png"]
+    assert [block["type"] for block in page["blocks"]] == ["image", "text"]
+    assert page["markdown"] == f"Before\n\n{LINKS[0]}\n\nAfter"
+
+
+def test_pictures_beyond_what_one_answer_may_hold(
+    http: httpx.Client, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapter.ocr.results.MAX_PICTURE_BYTES", 10)
+    triton.says(PAGE)
+    assert len(read(http)["pages"][0]["images"]) == 3
+    response = http.post(PATH, json={"document": IMAGE, "include_image_base64": True})
+    assert response.status_code == 413
+    error = response.json()["error"]
+    assert error["param"] == "include_image_base64"
+    assert error["message"].startswith("include_image_base64: the pictures are larger than 10 bytes")
+
+
 @pytest.fixture
 def numbered(triton: FakeTriton) -> list[Seen]:
     """Each page is answered with the colour of its middle, whatever the order of the calls, and a figure."""

@@ -37,11 +37,6 @@ TEXTS = [
     ("text_input: holds no tokens", StatusCode.INVALID_ARGUMENT, refusal("prompt", "holds no tokens")),
     ("input_ids: outside", StatusCode.INVALID_ARGUMENT, refusal("prompt", "outside")),
     (
-        "image_parameters: mode: odd",
-        StatusCode.INVALID_ARGUMENT,
-        refusal("mode", "mode: odd"),
-    ),
-    (
         "[request id: a] unexpected inference input 'image' for model 'coder'",
         StatusCode.INVALID_ARGUMENT,
         refusal("model", "this model does not read images"),

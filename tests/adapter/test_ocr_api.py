@@ -181,10 +181,22 @@ def test_all_parts(http: httpx.Client, triton: FakeTriton, path: str) -> None:
         assert whole["markdown"].split("\n\n") == ["Hello", "![page-1-figure-1.png](page-1-figure-1.png)"]
         assert whole["blocks"] == blocks
         assert whole["raw"] == GROUNDED
-        (figure,) = whole["figures"]
-        assert (figure["id"], figure["box"]) == ("page-1-figure-1.png", [0, 50, 200, 100])
-        assert size_of(base64.b64decode(figure["image_base64"])) == (200, 50)
+    (figure,) = page["figures"]
+    assert (figure["id"], figure["box"]) == ("page-1-figure-1.png", [0, 50, 200, 100])
+    assert size_of(base64.b64decode(figure["image_base64"])) == (200, 50)
     assert size_of(base64.b64decode(page["annotated"])) == (200, 100)
+
+
+@BOTH
+def test_too_many_pictures(http: httpx.Client, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch, path: str) -> None:
+    monkeypatch.setattr("adapter.ocr.results.MAX_PICTURE_BYTES", 1000)
+    assert post(http, path, tiff(2), frames="all", output="annotated").status_code == 200
+    response = post(http, path, tiff(100), frames="all", output="annotated")
+    assert response.status_code == 413
+    error = response.json()["error"]
+    assert (error["code"], error["param"]) == ("too_large", "output")
+    assert "larger than 1000 bytes in all; choose fewer pages, or use /ocr/stream" in error["message"]
+    assert post(http, path, tiff(100), frames="all").status_code == 200
 
 
 @BOTH
@@ -215,10 +227,10 @@ def test_a_pdf(http: httpx.Client, triton: FakeTriton, path: str) -> None:
 @BOTH
 def test_frames(http: httpx.Client, triton: FakeTriton, path: str) -> None:
     triton.reply = by_page()
-    assert post(http, path, tiff(3)).json()["text"] == "page 1"
-    body = post(http, path, tiff(3), frames="all").json()
-    assert body["text"] == "page 1\n\npage 2\n\npage 3"
-    assert sorted(page_of(seen) for seen in triton.seen) == [1, 1, 2, 3]
+    assert post(http, path, tiff(3), frames="first").json()["text"] == "page 1"
+    for fields in ({}, {"frames": "all"}):
+        assert post(http, path, tiff(3), **fields).json()["text"] == "page 1\n\npage 2\n\npage 3"
+    assert sorted(page_of(seen) for seen in triton.seen) == [1, 1, 1, 2, 2, 3, 3]
 
 
 def test_a_data_url(http: httpx.Client, triton: FakeTriton) -> None:
@@ -285,6 +297,9 @@ def test_a_repetition_is_read_again_warmer(http: httpx.Client, triton: FakeTrito
     assert (body["text"], body["finish_reason"]) == ("aaa", "repetition")
     assert body["usage"] == times_usage(2)
     assert [(seen.sampling["temperature"], seen.sampling["seed"]) for seen in triton.seen] == [(0, 3), (0.2, 3)]
+    triton.seen.clear()
+    post(http, "/ocr", png())
+    assert [seen.sampling.get("seed") for seen in triton.seen] == [None, 0], "a greedy page is the same every time"
     body = post(http, "/ocr", png(), temperature=0.9, retry=False).json()
     assert body["usage"] == times_usage(1)
     post(http, "/ocr", png(), temperature=0.9)

@@ -61,6 +61,13 @@ def test_a_hundred_images_with_three_bad_ones(http: httpx.Client, triton: FakeTr
     assert most_running <= 16
 
 
+def test_the_pictures_of_all_items_are_bounded(http: httpx.Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("adapter.ocr.results.MAX_PICTURE_BYTES", 1000)
+    body = post(http, [item(number, output="annotated") for number in range(50)])
+    assert 0 < body["num_failed"] < 50
+    assert {result["status"] for result in body["results"] if "error" in result} == {413}
+
+
 def test_each_item_is_as_of_ocr(http: httpx.Client, triton: FakeTriton) -> None:
     triton.says("a\n\nb")
     items = [item(0, prompt="markdown", output=["markdown"]), item(1, mode="tiny"), {"image_base64": base64_of(pdf(3))}]

@@ -1,6 +1,7 @@
 """A document's pages at the model: which are on their way when, what holds them up, and what a failure ends."""
 
 import asyncio
+import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -8,7 +9,15 @@ from contextlib import aclosing
 import pytest
 
 from adapter.documents.page import Page
-from adapter.errors import ApiError, InternalError, InvalidRequest, Overloaded, TimedOut, Unavailable
+from adapter.errors import (
+    ApiError,
+    ContextLengthExceeded,
+    InternalError,
+    InvalidRequest,
+    Overloaded,
+    TimedOut,
+    Unavailable,
+)
 from adapter.ocr import reader as reader_module
 from adapter.ocr.document import BlockDone, DocumentEvent, PageFailed, PageRead, PageText, read_document
 from adapter.ocr.fields import OcrFields, Part, read_options
@@ -34,6 +43,7 @@ class Image(bytes):
 class FakeDocument:
     def __init__(self, num_pages: int, broken: Sequence[int] = ()) -> None:
         self.numbers = range(1, num_pages + 1)
+        self.dpi = None
         self.rendered: list[int] = []
         self._broken = broken
 
@@ -47,11 +57,14 @@ class FakeDocument:
 
 
 class FakeClient:
-    """Says `page N` in two pieces, the second once the page's gate is open; fails as told."""
+    """Says `page N` in two pieces, the second once the page's gate is open; fails or says else as told."""
 
     def __init__(self) -> None:
         self.gates: dict[int, asyncio.Event] = defaultdict(_open_gate)
         self.failures: dict[int, list[ApiError]] = {}
+        self.says: dict[int, list[tuple[str, str]]] = {}
+        self.read_again: list[float] = []
+        """At which temperatures, in a stream."""
         self.running: set[int] = set()
         self.most_running = 0
         self.begun: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
@@ -64,6 +77,8 @@ class FakeClient:
     async def infer(self, request: InferRequest) -> AsyncGenerator[Generated, None]:
         (image,) = request.images
         page = int(image)
+        if not request.stream:
+            self.read_again.append(json.loads(request.sampling_parameters)["temperature"])
         if failures := self.failures.get(page):
             raise failures.pop(0)
         self.running.add(page)
@@ -73,8 +88,10 @@ class FakeClient:
             if request.stream:
                 yield Generated([Delta(0, " page")])
             await self.gates[page].wait()
-            text = f" {page}\n" if request.stream else f"page {page}"
-            yield Generated([Delta(0, text, "stop")], Usage(1, 1, 0))
+            text, finish_reason = f" {page}\n" if request.stream else f"page {page}", "stop"
+            if page in self.says:
+                text, finish_reason = self.says[page].pop(0)
+            yield Generated([Delta(0, text, finish_reason)], Usage(1, 1, 0))
         except (asyncio.CancelledError, GeneratorExit):
             self.cancelled.add(page)
             raise
@@ -94,10 +111,17 @@ def client() -> FakeClient:
 
 
 def read(
-    client: FakeClient, document: FakeDocument, *, streamed: bool = False, max_parallel_pages: int = 16
+    client: FakeClient,
+    document: FakeDocument,
+    *,
+    streamed: bool = False,
+    max_parallel_pages: int = 16,
+    request_timeout_s: float = 600,
+    retry: bool = True,
 ) -> AsyncGenerator[DocumentEvent, None]:
-    reader = PageReader(client, Settings(max_parallel_pages=max_parallel_pages))  # type: ignore[arg-type]
-    options = read_options(OcrFields(), "ocr", document, "file")
+    settings = Settings(max_parallel_pages=max_parallel_pages, request_timeout_s=request_timeout_s)
+    reader = PageReader(client, settings)  # type: ignore[arg-type]
+    options = read_options(OcrFields(retry=retry), "ocr", document, "file")
     return read_document(reader, document, options, TEXT, "id", streamed=streamed)
 
 
@@ -224,12 +248,90 @@ async def test_what_fails_for_all_ends_the_document(client: FakeClient, error: A
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_full_queue_is_tried_again(client: FakeClient, streamed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reader_module, "QUEUE_WAITS_S", (0, 0))
-    client.failures = {2: [Overloaded("full", 1), Overloaded("full", 1)]}
+    client.failures = {1: [Overloaded("full", 1), Overloaded("full", 1)]}
     assert pages_of([event async for event in read(client, FakeDocument(3), streamed=streamed)]) == [1, 2, 3]
-    client.failures = {2: [Overloaded("full", 1)] * 3}
+    client.failures = {1: [Overloaded("full", 1)] * 3}
     with pytest.raises(Overloaded):
         async for _ in read(client, FakeDocument(3), streamed=streamed):
             pass
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_later_page_waits_for_its_place_in_the_queue(
+    client: FakeClient, streamed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reader_module, "QUEUE_WAITS_S", (0,))
+    client.failures = {2: [Overloaded("full", 1)] * 20}
+    assert pages_of([event async for event in read(client, FakeDocument(3), streamed=streamed)]) == [1, 2, 3]
+    client.failures = {2: [Overloaded("full", 1)] * 1_000_000}
+    with pytest.raises(Overloaded):
+        async for _ in read(client, FakeDocument(3), streamed=streamed, request_timeout_s=0.01):
+            pass
+
+
+@pytest.mark.parametrize("streamed", [False, True])
+async def test_a_fault_of_the_request_is_found_once(client: FakeClient, streamed: bool) -> None:
+    client.failures = {page: [InvalidRequest("model: reads no images", param="model")] for page in range(1, 51)}
+    document = FakeDocument(50)
+    with pytest.raises(InvalidRequest, match="model: reads no images"):
+        async for _ in read(client, document, streamed=streamed, max_parallel_pages=2):
+            pass
+    assert len(document.rendered) <= 4
+
+
+async def test_a_prompt_too_long_for_the_first_page_is_too_long_for_all(client: FakeClient) -> None:
+    def too_long(*pages: int) -> dict[int, list[ApiError]]:
+        return {page: [ContextLengthExceeded("prompt: too long", param="prompt")] for page in pages}
+
+    client.failures = too_long(1)
+    with pytest.raises(ContextLengthExceeded):
+        async for _ in read(client, FakeDocument(3)):
+            pass
+    # Another page's picture may take more of the context.
+    client.failures = too_long(2)
+    assert pages_of([event async for event in read(client, FakeDocument(3))]) == [1, -2, 3]
+    client.failures = too_long(1)
+    assert pages_of([event async for event in read(client, FakeDocument(1))]) == [-1]
+
+
+async def test_a_failed_page_s_picture_is_not_kept(client: FakeClient) -> None:
+    Image.num_alive = 0
+    client.failures = {2: [InternalError("oops")], 3: [InvalidRequest("image: odd", param="image")]}
+    events = [event async for event in read(client, FakeDocument(4))]
+    assert pages_of(events) == [1, -2, -3, 4]
+    assert Image.num_alive == 0
+
+
+async def test_a_repetition_behind_the_page_that_is_sent_is_read_again(client: FakeClient) -> None:
+    client.hold(1)
+    client.says = {2: [("aaa", "repetition"), ("better", "stop")], 3: [("bbb", "repetition"), ("ccc", "repetition")]}
+    events = read(client, FakeDocument(3), streamed=True, max_parallel_pages=3)
+    assert await anext(events) == PageText(1, "page")
+    following = asyncio.ensure_future(anext(events))
+    await settle()
+    client.gates[1].set()
+    rest = [await following, *[event async for event in events]]
+    assert [event.text for event in rest if isinstance(event, PageText)] == [" 1", "better", "pagebbb"]
+    results = [event.result for event in rest if isinstance(event, PageRead)]
+    assert [(result.text, result.finish_reason) for result in results] == [
+        ("page 1", "stop"),
+        ("better", "stop"),
+        ("pagebbb", "repetition"),
+    ]
+    assert [result.usage.num_output_tokens for result in results] == [1, 2, 2]
+    assert client.read_again == [0.2, 0.2]
+
+
+@pytest.mark.parametrize("retry", [False, True])
+async def test_what_is_out_is_not_read_again(client: FakeClient, retry: bool) -> None:
+    client.hold(1)
+    client.says = {1: [("aaa", "repetition")], 2: [("bbb", "repetition")]}
+    events = read(client, FakeDocument(2 - retry), streamed=True, retry=retry)
+    assert await anext(events) == PageText(1, "page")
+    client.gates[1].set()
+    rest = [event async for event in events]
+    assert {event.result.finish_reason for event in rest if isinstance(event, PageRead)} == {"repetition"}
+    assert client.read_again == []
 
 
 @pytest.mark.parametrize("streamed", [False, True])

@@ -9,8 +9,10 @@ from typing import Any
 import httpx
 import pytest
 from grpc import StatusCode
+from pydantic import ValidationError
 
 from adapter.ocr import reader
+from adapter.ocr.fields import OcrFields
 from tests.adapter.fake_triton import FakeTriton
 from tests.adapter.ocr_pages import base64_of, pdf, png, tiff
 
@@ -136,10 +138,13 @@ BAD_FIELDS: list[tuple[dict[str, Any], str, str]] = [
     ({"crop_mode": "x"}, "crop_mode", "valid boolean"),
     ({"pages": "2"}, "pages", "1"),
     ({"pages": "x"}, "pages", ""),
+    ({"pages": "1," * 5000 + "1"}, "pages", "at most 10000 characters"),
     ({"dpi": "5000"}, "dpi", "less than or equal to 600"),
     ({"frames": "some"}, "frames", "is not supported"),
     ({"output": "html"}, "output.0", '"html" is not supported; use "text"'),
     ({"output": ["text", "html"]}, "output.1", "is not supported"),
+    ({"output": ",".join(["text"] * 17)}, "output", "at most 16 items"),
+    ({"output": "text," * 16 + "," * 100_000}, "output", "at most 16 items"),
     ({"no_repeat_ngram_size": "-1"}, "no_repeat_ngram_size", "greater than or equal to 0"),
     ({"no_repeat_ngram_size": "0", "no_repeat_ngram_window": "5"}, "no_repeat_ngram_window", "above 0"),
     ({"no_repeat_ngram_whitelist": ""}, "no_repeat_ngram_whitelist.0", "at least 1 character"),
@@ -178,6 +183,34 @@ def test_a_field_of_a_form(
 def test_a_field_of_json_is_not_text(http: httpx.Client, fields: dict[str, Any], param: str) -> None:
     response = http.post("/ocr", json={"image_base64": IMAGE} | fields)
     assert (response.status_code, response.json()["error"]["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("path", ["/ocr", "/ocr/file", "/ocr/stream", "/ocr/batch", "/ocr/jobs"])
+@pytest.mark.parametrize("name", ["pages", "prompt", "format"])
+def test_a_field_in_the_query(http: httpx.Client, triton: FakeTriton, path: str, name: str) -> None:
+    if name == "format" and path not in ("/ocr/batch", "/ocr/jobs"):
+        return
+    if path in ("/ocr", "/ocr/batch"):
+        item = {"image_base64": IMAGE}
+        response = http.post(f"{path}?{name}=text", json=item if path == "/ocr" else {"requests": [item]})
+    else:
+        response = http.post(f"{path}?{name}=text", files={"file": png()})
+    expect(response, 400, "invalid_value", name, f"{name}: is not read from the query; send it in the body")
+    assert triton.seen == []
+
+
+def test_a_flood_of_parts_is_not_taken_apart() -> None:
+    with pytest.raises(ValidationError) as caught:
+        OcrFields.model_validate({"output": "text," * 100_000})
+    assert len(caught.value.errors()[0]["input"]) <= 17
+
+
+@pytest.mark.parametrize("path", ["/ocr/file", "/ocr/stream"])
+def test_many_fields_of_a_form(http: httpx.Client, path: str) -> None:
+    fields = {f"a{number}": "x" for number in range(129)}
+    response = http.post(path, files={"file": png()}, data=fields)
+    assert response.status_code == 400
+    assert "Maximum number of fields is 128" in response.json()["error"]["message"]
 
 
 @pytest.mark.parametrize("path", ["/ocr/file", "/ocr/stream"])
@@ -237,6 +270,20 @@ def test_a_failure_of_the_model(
     response = post(http, path, png())
     expect(response, status, code, param, sentence)
     assert response.headers.get("retry-after") == ("1" if status == 429 else None)
+
+
+@PATHS
+@pytest.mark.parametrize("field", ["mode", "base_size", "image_size"])
+def test_what_the_model_refuses_of_the_image_s_sizes(
+    http: httpx.Client, triton: FakeTriton, path: str, field: str
+) -> None:
+    triton.fails(StatusCode.INVALID_ARGUMENT, "image_parameters: it has no such view")
+    value: Any = "tiny" if field == "mode" else 640
+    if path == "/ocr":
+        response = http.post("/ocr", json={"image_base64": IMAGE, field: value})
+    else:
+        response = http.post(path, files={"file": png()}, data={field: str(value)})
+    expect(response, 400, "invalid_value", field, f"{field}: it has no such view")
 
 
 @PATHS

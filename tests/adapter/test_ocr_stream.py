@@ -1,8 +1,9 @@
 """`POST /ocr/stream`: bare text, and JSON events."""
 
+import asyncio
 import base64
 import json
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -12,6 +13,7 @@ import sseclient
 from grpc import StatusCode
 
 from adapter.ocr import reader
+from adapter.sse import kept_alive
 from tests.adapter.fake_triton import USAGE, FakeTriton, Gate, answer
 from tests.adapter.ocr_pages import GROUNDED, USAGE_FIELDS, base64_of, by_page, pdf, png, size_of, tiff, times_usage
 from tests.adapter.sse_reading import DONE, read_events
@@ -212,6 +214,19 @@ def test_a_broken_off_answer(http: httpx.Client, triton: FakeTriton) -> None:
     assert (page["result"]["error"]["code"], done) == ("broken_answer", DONE)
 
 
+def test_pages_alone_are_read_again(http: httpx.Client, triton: FakeTriton) -> None:
+    async def reply(seen: Any, context: Any) -> Any:
+        looped = seen.sampling["temperature"] == 0
+        yield answer("aaa" if looped else "Hello", finish="repetition" if looped else "stop", usage=USAGE)
+
+    triton.reply = reply
+    with http.stream("POST", STREAM + "?format=pages", files={"file": png()}) as response:
+        start, page, usage, done = read_events(response)
+    assert (start["type"], start["pages"]) == ("start", 1)
+    assert (page["type"], page["result"]["text"]) == ("page", "Hello")
+    assert (usage["usage"], done) == (times_usage(2), DONE)
+
+
 def test_a_stream_does_not_read_again(http: httpx.Client, triton: FakeTriton) -> None:
     triton.says("aaa", finish="repetition")
     with http.stream("POST", JSON_STREAM, files={"file": png()}) as response:
@@ -219,6 +234,41 @@ def test_a_stream_does_not_read_again(http: httpx.Client, triton: FakeTriton) ->
     (page,) = [event for event in events if event != DONE and event["type"] == "page"]
     assert page["result"]["finish_reason"] == "repetition"
     assert len(triton.seen) == 1
+
+
+async def test_a_silent_stream_is_kept_alive() -> None:
+    heard_of = asyncio.Event()
+    closed = False
+
+    async def slow() -> AsyncGenerator[bytes, None]:
+        nonlocal closed
+        try:
+            yield b"first"
+            await heard_of.wait()
+            yield b"second"
+            await asyncio.Event().wait()
+        finally:
+            closed = True
+
+    events = kept_alive(slow(), silence_s=0.001)
+    assert await anext(events) == b"first"
+    assert await anext(events) == await anext(events) == b": still here\n\n"
+    heard_of.set()
+    while (event := await anext(events)) != b"second":
+        assert event == b": still here\n\n"
+    await events.aclose()
+    assert closed
+
+
+async def test_what_fails_in_a_stream_that_is_kept_alive() -> None:
+    async def failing() -> AsyncGenerator[bytes, None]:
+        yield b"first"
+        raise ZeroDivisionError
+
+    events = kept_alive(failing())
+    assert await anext(events) == b"first"
+    with pytest.raises(ZeroDivisionError):
+        await anext(events)
 
 
 def test_text_goes_out_as_it_comes(http: httpx.Client, triton: FakeTriton) -> None:
@@ -254,8 +304,6 @@ def test_a_pdf_s_first_text_comes_before_its_other_pages_are_read(http: httpx.Cl
     [
         (STREAM + "?format=xml", {}, "format"),
         (STREAM, {"stream": "false"}, "stream"),
-        (STREAM, {"retry": "true"}, "retry"),
-        ("/ocr/file", {"retry": "true", "stream": "true"}, "retry"),
         ("/ocr/file?format=json", {}, "format"),
     ],
 )
