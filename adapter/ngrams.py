@@ -10,7 +10,7 @@ MAX_WHITELIST = 64
 FIELDS = ("no_repeat_ngram_size", "no_repeat_ngram_window", "no_repeat_ngram_whitelist")
 """Their names in requests and in `sampling_parameters`."""
 
-NgramSize = Annotated[int, Field(ge=0, le=1024)]
+NgramSize = Annotated[int, Field(ge=0, le=128)]
 NgramWindow = Annotated[int, Field(ge=1, le=2**31 - 1)]
 TokenText = Annotated[str, Field(min_length=1, max_length=64)]
 

@@ -26,6 +26,7 @@ def _split(value: object) -> object:
     return [part.strip() for part in value.split(",", _MAX_PARTS)] if isinstance(value, str) else value
 
 
+ViewSide = Annotated[int, Field(ge=64, le=1280, multiple_of=64)]
 Parts = Annotated[list[Part], Field(min_length=1, max_length=_MAX_PARTS, fail_fast=True), BeforeValidator(_split)]
 
 
@@ -48,8 +49,8 @@ class OcrFields(RequestModel):
     mode: Literal["tiny", "small", "base", "large", "gundam"] | None = Field(
         None, description="How finely the image is read; the model's own choice if absent."
     )
-    base_size: int | None = Field(None, ge=1, le=4096, description="Side of the global view, instead of `mode`.")
-    image_size: int | None = Field(None, ge=1, le=4096, description="Side of a tile, instead of `mode`.")
+    base_size: ViewSide | None = Field(None, description="Side of the view of the whole image, instead of `mode`.")
+    image_size: ViewSide | None = Field(None, description="Side of a tile, instead of `mode`.")
     crop_mode: bool | None = Field(None, description="Whether to cut the image into tiles, instead of `mode`.")
     pages: str | None = Field(
         None,

@@ -183,7 +183,7 @@ def test_the_new_fields_arrive(
     [
         ({"skip_special_tokens": "no"}, "skip_special_tokens", "must be a valid boolean"),
         ({"no_repeat_ngram_size": -1}, "no_repeat_ngram_size", "must be greater than or equal to 0"),
-        ({"no_repeat_ngram_size": 1025}, "no_repeat_ngram_size", "must be less than or equal to 1024"),
+        ({"no_repeat_ngram_size": 129}, "no_repeat_ngram_size", "must be less than or equal to 128"),
         ({"no_repeat_ngram_window": 0}, "no_repeat_ngram_window", "must be greater than or equal to 1"),
         ({"no_repeat_ngram_whitelist": ["a", ""]}, "no_repeat_ngram_whitelist.1", "must have at least 1 character"),
         ({"no_repeat_ngram_whitelist": [-1]}, "no_repeat_ngram_whitelist.0", "must be greater than or equal to 0"),
