@@ -19,6 +19,7 @@ from supervisor.xmlrpc import SupervisorTransport
 
 _MARKER = "DEEPSEEK_ON_TRITON_RUN_DIR"
 """Environment variable by which a process is known as ours."""
+_DEATH_TIMEOUT_S = 10
 STOP_TIMEOUT_S = 60
 """Longer than supervisor waits for each of them."""
 
@@ -84,6 +85,7 @@ class Processes:
     def end_leftovers(self) -> None:
         """Kill what runs on our folder without a supervisor, and remove its shared memory."""
         marker = f"\0{_MARKER}={self._settings.run_dir}\0".encode()
+        killed = []
         for process in Path("/proc").glob("[0-9]*"):
             try:
                 is_ours = marker in b"\0" + (process / "environ").read_bytes()
@@ -91,6 +93,10 @@ class Processes:
                 continue
             if is_ours:
                 os.kill(int(process.name), signal.SIGKILL)
+                killed.append(process)
+        deadline = time.monotonic() + _DEATH_TIMEOUT_S
+        while any(map(_holds_ports, killed)) and time.monotonic() < deadline:
+            time.sleep(0.05)
         for region in Path("/dev/shm").glob(f"{self._settings.shm_prefix}*"):
             region.unlink(missing_ok=True)
 
@@ -150,3 +156,11 @@ class Processes:
 def _wheel() -> Path:
     """The folder of the Triton server in the installed wheel."""
     return Path(sysconfig.get_paths()["purelib"]) / "pytriton" / "tritonserver"
+
+
+def _holds_ports(process: Path) -> bool:
+    """Whether a killed process is still on its way out."""
+    try:
+        return (process / "stat").read_text().rpartition(") ")[2][0] not in "ZX"
+    except OSError:
+        return False

@@ -70,7 +70,7 @@ async def test_a_client_that_goes_in_the_middle() -> None:
         ("/ocr/file", 3),
         ("/ocr/jobs", 3),
         ("/v1/ocr", 3),
-        ("/v1/chat/completions", 3),
+        ("/v1/chat/completions", 1),
         ("/v1/completions", 1),
         ("/ocrs", 1),
     ],
@@ -79,6 +79,16 @@ async def test_the_limit_by_path(path: str, num_mebibytes: int) -> None:
     fitting = [bytes(MEBIBYTE)] * num_mebibytes
     assert (await pass_through(iter([*fitting, b""]), path))[1] == []
     assert await pass_through(iter([*fitting, b"a", b""]), path) == ([], [413])
+
+
+@pytest.mark.parametrize("cut", range(10))
+async def test_a_chat_with_an_image_may_be_larger(cut: int) -> None:
+    """Wherever the name of the part falls between two chunks."""
+    mark = b"image_url"
+    chunks = [bytes(MEBIBYTE), mark[:cut], mark[cut:], bytes(MEBIBYTE)]
+    assert (await pass_through(iter([*filter(None, chunks), b""]), "/v1/chat/completions"))[1] == []
+    chunks += [bytes(MEBIBYTE)]
+    assert await pass_through(iter([*filter(None, chunks), b""]), "/v1/chat/completions") == ([], [413])
 
 
 async def test_it_is_held_once() -> None:

@@ -54,7 +54,8 @@ def wait_for_end(pid: int) -> None:
         os.close(descriptor)
 
 
-SERVER, STUB = r"^\S*/tritonserver ", r"^\S*/triton_python_backend_stub "
+SERVER = r"^\S*/tritonserver "
+CODER, OCR = (rf"^\S*/triton_python_backend_stub \S*/{name}/" for name in ("coder", "ocr"))
 WRAPPER, ADAPTER = r"^\S+ \S*/serve_triton.py ", r"-m adapter"
 
 
@@ -75,7 +76,13 @@ def test_up_down_and_what_dies_in_between(own_stack: Stack) -> None:
     assert "make down first" in moved.stderr
 
     # Whatever dies, an answer comes again without anyone's help: `up` only waits for it.
-    for victim, falls_with_it in ((STUB, SERVER), (SERVER, STUB), (WRAPPER, SERVER), (ADAPTER, ADAPTER)):
+    for victim, falls_with_it in (
+        (CODER, SERVER),
+        (OCR, SERVER),
+        (SERVER, CODER),
+        (WRAPPER, SERVER),
+        (ADAPTER, ADAPTER),
+    ):
         falling = pid_of(own_stack, falls_with_it)
         os.kill(pid_of(own_stack, victim), signal.SIGKILL)
         wait_for_end(falling)

@@ -13,6 +13,7 @@ import pytest
 import sseclient
 from transformers import AutoTokenizer
 
+from tests.e2e.conftest import ARCHITECTURES, OCR_ARCHITECTURE
 from tests.e2e.stack import PROJECT, Stack
 
 QUESTION: Any = [{"role": "user", "content": "Write a Python function to sort a list"}]
@@ -155,7 +156,8 @@ def first_token(text: str) -> int:
 
 
 def test_models(client: openai.OpenAI) -> None:
-    assert {model.id for model in client.models.list()} == {MODEL, "llama", "qwen2", "deepseek_v2", "narrow"}
+    ids = {MODEL, "deepseek-ocr", *ARCHITECTURES, OCR_ARCHITECTURE, "narrow"}
+    assert {model.id for model in client.models.list()} == ids
     assert client.models.retrieve(MODEL).id == MODEL
     with pytest.raises(openai.NotFoundError) as caught:
         client.models.retrieve("gpt-4")
