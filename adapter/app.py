@@ -52,6 +52,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await running.wait(timeout_s=1)
         await jobs.stop()
         await documents.stop()
+        reader.stop()
         await health.stop()
         await triton.stop()
 

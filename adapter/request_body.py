@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 from adapter.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
 JSON = "application/json"
-MAX_MARKS = 1_000_000
+MAX_MARKS = 4_000_000
 """Most brackets and commas of a JSON body: one of many small lists takes a hundred times as long as one long text."""
 
 _SLICE_BYTES = 1024 * 1024

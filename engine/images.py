@@ -42,6 +42,8 @@ _UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 """What undoes each EXIF orientation."""
+_PNG_EXIF = frozenset({"exif", "Raw profile type exif", "XML:com.adobe.xmp"})
+"""Where the part of a PNG that is before its pixels may say how it lies."""
 _BITS_PER_SAMPLE = next(tag for tag, info in TiffTags.TAGS_V2.items() if info.name == "BitsPerSample")
 
 Image.MAX_IMAGE_PIXELS = None  # the engine's own limit is checked before any pixel is decoded, and says so better
@@ -138,12 +140,10 @@ class EncodedImage:
         """
         try:
             self._image = Image.open(io.BytesIO(data), formats=FORMATS)
-            # Pillow would decode a whole PNG to see whether one follows its pixels.
-            has_exif = self._image.format != "PNG" or "exif" in self._image.info
-            orientation = self._image.getexif().get(_ORIENTATION) if has_exif else None
+            orientation = _orientation(self._image, data)
         except Exception as error:  # Pillow's readers raise whatever a broken file makes them raise
             raise InvalidRequest("image", f"it can't be read as an image: {error}") from error
-        self._upright = _UPRIGHT.get(orientation) if isinstance(orientation, int) else None
+        self._upright = _UPRIGHT.get(orientation)
         width, height = self._image.size
         self.size = (height, width) if orientation in (5, 6, 7, 8) else (width, height)
         """Width and height in pixels, upright."""
@@ -167,6 +167,19 @@ class EncodedImage:
         except Exception as error:  # as above
             raise InvalidRequest("image", f"it can't be read as an image: {error}") from error
         return image if self._upright is None else image.transpose(self._upright)
+
+
+def _orientation(image: Image.Image, data: bytes) -> int:
+    """The EXIF orientation, 1 to 8, that is still to be undone; nothing is decoded for it."""
+    if image.format == "TIFF":
+        return 1  # Pillow turns it when it decodes it, and gives its size upright
+    exif = Image.Exif()
+    if image.format != "PNG" or not _PNG_EXIF.isdisjoint(image.info):
+        exif = image.getexif()
+    elif (start := data.rfind(b"eXIf")) >= 4:  # behind the pixels: Pillow would decode them all to come there
+        exif.load(data[start + 4 : start + 4 + int.from_bytes(data[start - 4 : start], "big")])
+    orientation = exif.get(_ORIENTATION)
+    return orientation if isinstance(orientation, int) else 1
 
 
 def lay_out(size: tuple[int, int], mode: ImageMode) -> ViewLayout:

@@ -37,7 +37,8 @@ def pages_after(pages: str | None, last: int) -> str:
         if dash and not end:
             left.append(f"{first}-")
         elif int(end or start) >= first:
-            left.append(f"{first}-{end or start}")
+            last_of_it = int(end or start)
+            left.append(str(first) if first == last_of_it else f"{first}-{last_of_it}")
     return ",".join(left)
 
 

@@ -160,4 +160,5 @@ class _ModelProbe:
                 self._describing = None
             if isinstance(error, Overloaded):
                 return self._known
+            self._known = None
             raise

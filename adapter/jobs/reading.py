@@ -189,7 +189,8 @@ class JobReader:
             raise FilesLost(job.id) from None
         try:
             options = replace(read_options(fields, reading.triton_model, document, job.field), is_background=True)
-            pages = read_document(self._reader, document, options, fields.parts | KEPT_PARTS, job.id)
+            is_rest = list(numbers) != list(job.numbers)
+            pages = read_document(self._reader, document, options, fields.parts | KEPT_PARTS, job.id, is_rest=is_rest)
             async with aclosing(pages) as events:
                 async for event in events:
                     yield event

@@ -147,8 +147,7 @@ class JobStore:
                     *counts,
                 ),
             )
-            if page.error_status is None:
-                self._connection.execute("UPDATE jobs SET num_takeovers = 0 WHERE id = ?", (job_id,))
+            self._connection.execute("UPDATE jobs SET num_takeovers = 0 WHERE id = ?", (job_id,))
         return True
 
     def finish(self, owner: str, job_id: str, failure: Failure | None = None) -> bool:

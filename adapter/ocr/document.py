@@ -65,11 +65,13 @@ async def read_document(
     *,
     streamed: bool = False,
     slots: asyncio.Semaphore | None = None,
+    is_rest: bool = False,
 ) -> AsyncGenerator[DocumentEvent, None]:
     """The pages' events, page after page; each ends with `PageRead` or `PageFailed`. Closing it cancels all of them.
 
     As many pages are read at once as `slots` has, which several documents may share; by default that is the setting
-    `max_parallel_pages`. As many again may wait, read, behind a slow one: their results, not their images.
+    `max_parallel_pages`. As many again may wait, read, behind a slow one: their results, not their images. Of a
+    document that is the rest of one, no page speaks for all.
 
     Raises:
         Unavailable, Overloaded, InvalidRequest: the other pages cannot be read either.
@@ -78,11 +80,14 @@ async def read_document(
     max_ahead = 2 * reader.max_parallel_pages
     max_begun = min(_FIRST_PAGES, max_ahead) if streamed else max_ahead
     waiting = deque(document.numbers)
+    speaker = None if is_rest or len(waiting) == 1 else waiting[0]
     begun: deque[_RunningPage] = deque()
     try:
         while waiting or begun:
             while waiting and len(begun) < max_begun:
-                begun.append(_RunningPage(reader, document, waiting.popleft(), options, parts, request_id))
+                number = waiting.popleft()
+                page = _RunningPage(reader, document, number, options, parts, request_id, number == speaker)
+                begun.append(page)
                 begun[-1].start(slots, streamed=streamed)
             event = await begun[0].next_event()
             if event is None:
@@ -107,6 +112,7 @@ class _RunningPage:
         options: ReadOptions,
         parts: frozenset[Part],
         request_id: str,
+        speaks_for_all: bool,
     ) -> None:
         self._reader = reader
         self._document = document
@@ -115,6 +121,7 @@ class _RunningPage:
         self._options = replace(options, patient=number != document.numbers[0])
         self._parts = parts
         self._request_id = request_id
+        self._speaks_for_all = speaks_for_all
         self._events: asyncio.Queue[DocumentEvent | asyncio.Task[None]] = asyncio.Queue()
         self._is_out = False
 
@@ -154,8 +161,7 @@ class _RunningPage:
     def _is_of_all_pages(self, error: ApiError) -> bool:
         """Whether the other pages would only fail in the same way."""
         if isinstance(error, ContextLengthExceeded):
-            # It may be this page's tiles that are too many; the first of several pages speaks for all.
-            return self._number == self._document.numbers[0] and len(self._document.numbers) > 1
+            return self._speaks_for_all  # else it may be this page's tiles that are too many
         if isinstance(error, InvalidRequest):
             return error.param not in ("image", self._options.image_field)
         return isinstance(error, (Unavailable, Overloaded))

@@ -88,7 +88,11 @@ def only_query(*names: str) -> Callable[[Request], Awaitable[None]]:
 
 async def from_json(body: OcrRequest) -> OcrInput:
     data, declared_type = await asyncio.to_thread(decode_base64, body.image_base64, IMAGE_BASE64)
-    return OcrInput(io.BytesIO(data), declared_type, IMAGE_BASE64, None, body)
+    # Without the base64 text, which would live as long as the pages are read.
+    names = OcrRequestFields.model_fields
+    given = body.model_fields_set & names.keys()
+    fields = OcrRequestFields.model_construct(given, **{name: getattr(body, name) for name in names})
+    return OcrInput(io.BytesIO(data), declared_type, IMAGE_BASE64, None, fields)
 
 
 async def read_upload(request: Request) -> OcrInput:

@@ -11,7 +11,7 @@ import orjson
 
 from adapter.documents.image_threads import ImageThreads
 from adapter.documents.page import Page
-from adapter.errors import InvalidRequest, Overloaded
+from adapter.errors import InvalidRequest, Overloaded, Unavailable
 from adapter.generation import collect
 from adapter.ngrams import NgramRule
 from adapter.settings import Settings
@@ -86,6 +86,9 @@ class PageReader:
         self.drawing = ImageThreads(_NUM_DRAWING_THREADS)
         """Where figures are cut out of pages, and boxes drawn on them."""
 
+    def stop(self) -> None:
+        self.drawing.stop()
+
     def stream(self, page: Page, options: ReadOptions, request_id: str) -> AsyncGenerator[Generated, None]:
         """The model's text as it comes."""
         return self._infer(page, options, request_id, stream=True)
@@ -96,8 +99,14 @@ class PageReader:
         return await self.read_again(reading, page, options, request_id) if reading.is_due_again(options) else reading
 
     async def read_again(self, first: PageReading, page: Page, options: ReadOptions, request_id: str) -> PageReading:
-        """The page once more, warmer; if that is a repetition too, the first is kept. The usage is that of both."""
-        second = await self._read_once(page, options.warmer(), request_id)
+        """The page once more, warmer; the first is kept if that is a repetition too, or can't be had now.
+
+        The usage is that of both.
+        """
+        try:
+            second = await self._read_once(page, options.warmer(), request_id)
+        except (Overloaded, Unavailable):
+            return first
         kept = first if second.finish_reason == "repetition" else second
         return replace(kept, usage=first.usage + second.usage)
 

@@ -58,11 +58,12 @@ class PictureBudget:
 
     def spend(self, result: PageResult) -> None:
         """Raises `TooLarge`."""
-        self._num_bytes += result.num_picture_bytes
-        if self._num_bytes > MAX_PICTURE_BYTES:
+        num_bytes = result.num_picture_bytes
+        if num_bytes and self._num_bytes + num_bytes > MAX_PICTURE_BYTES:
             sentence = f"the pictures are larger than {MAX_PICTURE_BYTES} bytes in all"
             remedy = "choose fewer pages, or use /ocr/stream?format=json or /ocr/jobs"
             raise TooLarge(f"{self._field}: {sentence}; {remedy}", param=self._field)
+        self._num_bytes += num_bytes
 
 
 async def page_result(page: Page, reading: PageReading, parts: frozenset[Part], drawing: ImageThreads) -> PageResult:

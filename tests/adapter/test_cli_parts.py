@@ -105,12 +105,12 @@ def test_the_servers_choices_are_the_commands(field: str, capsys: pytest.Capture
     ("pages", "last", "left"),
     [
         (None, 2, "3-"),
-        ("1-3,7", 1, "2-3,7-7"),
-        ("1-3,7", 3, "7-7"),
+        ("1-3,7", 1, "2-3,7"),
+        ("1-3,7", 3, "7"),
         ("-4", 2, "3-4"),
         ("5-", 2, "5-"),
         (" 5 - , 1", 6, "7-"),
-        ("9,2-4,3-", 3, "9-9,4-4,4-"),
+        ("9,2-4,3-", 3, "9,4,4-"),
     ],
 )
 def test_the_pages_that_are_left(pages: str | None, last: int, left: str) -> None:

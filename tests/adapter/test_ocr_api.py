@@ -3,7 +3,7 @@
 import base64
 import io
 import re
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
@@ -13,7 +13,7 @@ from PIL import Image
 
 from adapter.ocr.fields import OcrFields
 from adapter.ocr.schemas import OcrAnswer, OcrForm, OcrRequest
-from tests.adapter.fake_triton import FakeTriton
+from tests.adapter.fake_triton import FakeTriton, Seen
 from tests.adapter.ocr_pages import (
     GROUNDED,
     USAGE_FIELDS,
@@ -289,6 +289,24 @@ def test_when_every_page_fails_the_first_is_the_answer(http: httpx.Client, trito
     response = post(http, "/ocr", tiff(2), frames="all")
     assert response.status_code == 400
     assert response.json()["error"]["message"] == "image_base64: page 1"
+
+
+def test_a_page_that_cannot_be_read_again_now_is_what_it_was(
+    http: httpx.Client, triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapter.ocr.reader.QUEUE_WAITS_S", (0.01,))
+    triton.says("aaa", finish="repetition")
+    first = triton.reply
+
+    async def once(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        if len(triton.seen) > 1:
+            await context.abort(StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
+        async for response in first(seen, context):
+            yield response
+
+    triton.reply = once
+    body = post(http, "/ocr", png()).json()
+    assert (body["text"], body["finish_reason"], len(triton.seen)) == ("aaa", "repetition", 3)
 
 
 def test_a_repetition_is_read_again_warmer(http: httpx.Client, triton: FakeTriton) -> None:

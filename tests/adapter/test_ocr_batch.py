@@ -66,6 +66,8 @@ def test_the_pictures_of_all_items_are_bounded(http: httpx.Client, monkeypatch: 
     body = post(http, [item(number, output="annotated") for number in range(50)])
     assert 0 < body["num_failed"] < 50
     assert {result["status"] for result in body["results"] if "error" in result} == {413}
+    items = [item(number, output="annotated") for number in range(50)] + [item(number) for number in range(10)]
+    assert [result for result in post(http, items)["results"][50:] if "error" in result] == []
 
 
 def test_each_item_is_as_of_ocr(http: httpx.Client, triton: FakeTriton) -> None:

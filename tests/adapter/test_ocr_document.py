@@ -118,11 +118,12 @@ def read(
     max_parallel_pages: int = 16,
     request_timeout_s: float = 600,
     retry: bool = True,
+    is_rest: bool = False,
 ) -> AsyncGenerator[DocumentEvent, None]:
     settings = Settings(max_parallel_pages=max_parallel_pages, request_timeout_s=request_timeout_s)
     reader = PageReader(client, settings)  # type: ignore[arg-type]
     options = read_options(OcrFields(retry=retry), "ocr", document, "file")
-    return read_document(reader, document, options, TEXT, "id", streamed=streamed)
+    return read_document(reader, document, options, TEXT, "id", streamed=streamed, is_rest=is_rest)
 
 
 async def settle() -> None:
@@ -292,6 +293,9 @@ async def test_a_prompt_too_long_for_the_first_page_is_too_long_for_all(client: 
     assert pages_of([event async for event in read(client, FakeDocument(3))]) == [1, -2, 3]
     client.failures = too_long(1)
     assert pages_of([event async for event in read(client, FakeDocument(1))]) == [-1]
+    # Of the rest of a document, others have been read.
+    client.failures = too_long(1)
+    assert pages_of([event async for event in read(client, FakeDocument(3), is_rest=True)]) == [-1, 2, 3]
 
 
 async def test_a_failed_page_s_picture_is_not_kept(client: FakeClient) -> None:

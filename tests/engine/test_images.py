@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, PngImagePlugin
 
 from engine.errors import InvalidRequest
 from engine.images import FORMATS, EncodedImage, ImageMode, ImageViews, choose_grid, cut_views, lay_out, parse_mode
@@ -30,6 +30,10 @@ def decoded(image: Image.Image, kind: str = "PNG", **options: Any) -> Image.Imag
 
 HALVES = Image.fromarray(np.repeat(np.array([[0, 200]], np.uint8), 20, axis=1).repeat(30, axis=0))
 """Dark on the left, light on the right: 40 × 30."""
+
+
+CORNER = HALVES.convert("RGB")
+CORNER.paste("red", (0, 0, 8, 8))
 
 
 def halves(image: Image.Image) -> tuple[int, int]:
@@ -68,14 +72,34 @@ def test_transparency_is_over_white() -> None:
     assert decoded(palette, transparency=0).getpixel((3, 3)) == (255, 255, 255)
 
 
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "AVIF"])
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_exif_orientation_is_undone(orientation: int) -> None:
+def test_exif_orientation_is_undone(orientation: int, kind: str) -> None:
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = decoded(HALVES.convert("RGB"), "JPEG", exif=exif)
-    assert image.size == ((40, 30) if orientation < 5 else (30, 40))
-    upright = ImageOps.exif_transpose(Image.open(io.BytesIO(encoded(HALVES.convert("RGB"), "JPEG", exif=exif))))
-    assert np.array_equal(np.asarray(image), np.asarray(upright))
+    check_upright(encoded(CORNER, kind, exif=exif), orientation)
+
+
+def check_upright(data: bytes, orientation: int) -> None:
+    """As it lies, and in what size, is what Pillow makes of it."""
+    with Image.open(io.BytesIO(data)) as opened:
+        upright = ImageOps.exif_transpose(opened).convert("RGB")
+    image = EncodedImage(data)
+    assert image.size == upright.size == ((40, 30) if orientation < 5 else (30, 40))
+    assert np.array_equal(np.asarray(image.decode()), np.asarray(upright))
+
+
+def test_a_png_may_say_behind_its_pixels_or_in_a_text_how_it_lies() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    data = encoded(CORNER, "PNG", exif=exif)
+    start = data.index(b"eXIf") - 4
+    end = start + 12 + int.from_bytes(data[start : start + 4], "big")
+    last = data.index(b"IEND") - 4
+    check_upright(data[:start] + data[end:last] + data[start:end] + data[last:], 6)
+    texts = PngImagePlugin.PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", '<x xmlns:tiff="http://ns.adobe.com/tiff/1.0/" tiff:Orientation="6"/>')
+    check_upright(encoded(CORNER, "PNG", pnginfo=texts), 6)
 
 
 def test_the_first_frame_of_an_animation_is_read() -> None:
