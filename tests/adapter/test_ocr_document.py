@@ -1,6 +1,7 @@
 """A document's pages at the model: which are on their way when, what holds them up, and what a failure ends."""
 
 import asyncio
+import gc
 import json
 from collections import defaultdict
 from collections.abc import AsyncGenerator, Sequence
@@ -126,6 +127,12 @@ def read(
     return read_document(reader, document, options, TEXT, "id", streamed=streamed, is_rest=is_rest)
 
 
+def forget_images() -> None:
+    """Count anew; those of the tests before this one are gone by then, and none of them is taken off later."""
+    gc.collect()
+    Image.num_alive = 0
+
+
 async def settle() -> None:
     """Let everything run that can."""
     for _ in range(100):
@@ -181,7 +188,7 @@ async def test_a_document_that_is_not_streamed_starts_at_once(client: FakeClient
 async def test_how_many_pages_are_read_at_once_and_ahead(client: FakeClient, streamed: bool) -> None:
     document = FakeDocument(50)
     client.hold(1, 2, 3)
-    Image.num_alive = 0
+    forget_images()
     async with aclosing(read(client, document, streamed=streamed, max_parallel_pages=3)) as events:
         if streamed:
             assert await anext(events) == PageText(1, "page")
@@ -299,7 +306,7 @@ async def test_a_prompt_too_long_for_the_first_page_is_too_long_for_all(client: 
 
 
 async def test_a_failed_page_s_picture_is_not_kept(client: FakeClient) -> None:
-    Image.num_alive = 0
+    forget_images()
     client.failures = {2: [InternalError("oops")], 3: [InvalidRequest("image: odd", param="image")]}
     events = [event async for event in read(client, FakeDocument(4))]
     assert pages_of(events) == [1, -2, -3, 4]
