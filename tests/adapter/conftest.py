@@ -17,6 +17,7 @@ import uvloop
 
 from adapter.app import create_app
 from adapter.settings import Settings
+from tests.adapter.cli_server import OcrServerFake, serving
 from tests.adapter.fake_triton import FakeTriton
 
 WAIT_S = 10
@@ -131,3 +132,10 @@ async def async_sdk(session_adapter: Adapter, triton: FakeTriton) -> AsyncIterat
     url = f"{session_adapter.url}/v1"
     async with openai.AsyncOpenAI(base_url=url, api_key="none", max_retries=0, timeout=WAIT_S) as client:
         yield client
+
+
+@pytest.fixture
+def server() -> Iterator[OcrServerFake]:
+    """What the command-line client talks to."""
+    with serving() as fake:
+        yield fake

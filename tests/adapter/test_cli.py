@@ -7,19 +7,12 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from adapter.cli.command import main
-from tests.adapter.cli_server import Answer, OcrServerFake, error, events, failed, failed_page, page, serving, texts
-
-
-@pytest.fixture
-def server() -> Iterator[OcrServerFake]:
-    with serving() as fake:
-        yield fake
+from tests.adapter.cli_server import Answer, OcrServerFake, error, events, failed, failed_page, page, texts
 
 
 @pytest.fixture(autouse=True)

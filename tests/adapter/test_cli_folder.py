@@ -1,7 +1,6 @@
 """`python -m adapter ocr … --out DIR`: which files are written, and what happens to those that are there."""
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,15 +15,8 @@ from tests.adapter.cli_server import (
     events,
     failed_page,
     page,
-    serving,
     texts,
 )
-
-
-@pytest.fixture
-def server() -> Iterator[OcrServerFake]:
-    with serving() as fake:
-        yield fake
 
 
 @pytest.fixture(autouse=True)
