@@ -159,8 +159,11 @@ def _wheel() -> Path:
 
 
 def _holds_ports(process: Path) -> bool:
-    """Whether a killed process is still on its way out."""
-    try:
-        return (process / "stat").read_text().rpartition(") ")[2][0] not in "ZX"
-    except OSError:
-        return False
+    """Whether a thread of a killed process is still on its way out: the first one may be a zombie before the others."""
+    for thread in (process / "task").glob("*"):
+        try:
+            if (thread / "stat").read_text().rpartition(") ")[2][0] not in "ZX":
+                return True
+        except OSError:  # it has just ended
+            continue
+    return False
