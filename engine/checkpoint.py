@@ -17,9 +17,11 @@ from transformers import (
     PretrainedConfig,
     PreTrainedTokenizerFast,
 )
+from transformers.models.auto.image_processing_auto import get_image_processor_config
 
 from engine.config import EngineConfig
 from engine.errors import LoadError
+from engine.images import TOKEN_SIDE, ImageMode
 from engine.models.decoder import Decoder
 from engine.models.deepseek_ocr import DeepseekOcr2Vision, DeepseekOcrVision, VisionEncoder
 from engine.models.deepseek_ocr_config import is_deepseek_ocr, translate
@@ -98,7 +100,7 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
         num_parameters=num_parameters,
         dtype=dtype,
         device=device,
-        vision=vision_class(model) if vision_class else None,
+        vision=vision_class(model, _default_mode(name)) if vision_class else None,
         bos_token_id=text_config.bos_token_id,
         image_token_id=model_config.image_token_id if vision_class else None,
         suppressed_token_ids=frozenset(in_prompts_only - {None} - eos_token_ids),
@@ -118,6 +120,24 @@ def _load_config(name: str) -> tuple[PretrainedConfig, Any]:
         return translate(written, image_token_id), tokenizer
     except (KeyError, ValueError, TypeError) as error:
         raise LoadError(f"config.json of {name} is not DeepSeek-OCR's: {error}.") from error
+
+
+def _default_mode(name: str) -> ImageMode | None:
+    """How a checkpoint wants to see images, if its preprocessor_config.json says so: DeepSeek's own have none.
+
+    Raises:
+        LoadError: its views have no whole number of embeddings.
+    """
+    written = get_image_processor_config(name)
+    if "size" not in written:
+        return None
+    side = written["size"].get("height", 0)
+    mode = ImageMode(side, written.get("tile_size", side), crop=written.get("crop_to_patches", True))
+    if not side or side % TOKEN_SIDE or mode.tile_size % TOKEN_SIDE:
+        raise LoadError(
+            f"preprocessor_config.json of {name} asks for views that are no multiple of {TOKEN_SIDE} pixels."
+        )
+    return mode
 
 
 def _device(config: EngineConfig) -> torch.device:

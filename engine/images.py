@@ -97,7 +97,7 @@ class ImageParameters(BaseModel):
     crop_mode: bool | None = None
 
 
-def parse_mode(text: bytes, modes: Mapping[str, ImageMode], default: str) -> ImageMode:
+def parse_mode(text: bytes, modes: Mapping[str, ImageMode], default: ImageMode) -> ImageMode:
     """Read `image_parameters`: a mode by name, or what differs from the default one.
 
     Raises:
@@ -109,11 +109,14 @@ def parse_mode(text: bytes, modes: Mapping[str, ImageMode], default: str) -> Ima
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "image_parameters"
         raise InvalidRequest(field, first["msg"]) from error
+    is_given = given.model_dump(exclude_none=True)
+    if not is_given:
+        return default
     if given.mode is None:
-        return _mode_of_sizes(given, modes, modes[default])
+        return _mode_of_sizes(given, modes, default)
     if given.mode not in modes:
         raise InvalidRequest("mode", f"there is no mode {given.mode!r}; this model has {', '.join(modes)}")
-    if len(given.model_dump(exclude_none=True)) > 1:
+    if len(is_given) > 1:
         raise InvalidRequest("mode", "it says all about the sizes; leave base_size, image_size and crop_mode out")
     return modes[given.mode]
 

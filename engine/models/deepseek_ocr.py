@@ -21,7 +21,8 @@ class VisionEncoder(Protocol):
     def modes(self) -> Mapping[str, ImageMode]: ...
 
     @property
-    def default_mode(self) -> str: ...
+    def default_mode(self) -> ImageMode:
+        """Unless a request says how to see its images."""
 
     def objection(self, mode: ImageMode) -> str | None:
         """What speaks against a mode, if anything."""
@@ -39,9 +40,10 @@ class VisionEncoder(Protocol):
 class _Tower:
     """What both versions have: a tower, a linear projector and a separator after each image."""
 
-    default_mode = "gundam"
+    modes: Mapping[str, ImageMode]
 
-    def __init__(self, model: Any) -> None:
+    def __init__(self, model: Any, default_mode: ImageMode | None) -> None:
+        self.default_mode = default_mode or self.modes["gundam"]
         self._tower = model.model.vision_tower
         self._projector = model.model.multi_modal_projector
         self._separator = model.model.view_separator[None]
@@ -66,8 +68,8 @@ class DeepseekOcrVision(_Tower):
         }
     )
 
-    def __init__(self, model: Any) -> None:
-        super().__init__(model)
+    def __init__(self, model: Any, default_mode: ImageMode | None) -> None:
+        super().__init__(model, default_mode)
         self._newline = model.model.image_newline
 
     def objection(self, mode: ImageMode) -> str | None:

@@ -218,7 +218,7 @@ def test_tiles_go_row_by_row() -> None:
     ],
 )
 def test_sizes_are_chosen_per_request(parameters: dict[str, object], mode: ImageMode) -> None:
-    assert parse_mode(json.dumps(parameters).encode(), MODES, "gundam") == mode
+    assert parse_mode(json.dumps(parameters).encode(), MODES, MODES["gundam"]) == mode
 
 
 @pytest.mark.parametrize(
@@ -240,12 +240,20 @@ def test_sizes_are_chosen_per_request(parameters: dict[str, object], mode: Image
 )
 def test_bad_sizes_are_refused_by_name(parameters: str, says: str) -> None:
     with pytest.raises(InvalidRequest, match=f"^{says}"):
-        parse_mode(parameters.encode(), MODES, "gundam")
+        parse_mode(parameters.encode(), MODES, MODES["gundam"])
 
 
 def test_version_2_stretches_up_to_its_own_size() -> None:
-    small = parse_mode(b'{"crop_mode": false, "image_size": 768}', DeepseekOcr2Vision.modes, "gundam")
+    small = parse_mode(
+        b'{"crop_mode": false, "image_size": 768}', DeepseekOcr2Vision.modes, DeepseekOcr2Vision.modes["gundam"]
+    )
     assert small == DeepseekOcr2Vision.modes["small"]
     image = Image.effect_noise((900, 1200), 80).convert("RGB")
     stretched = np.asarray(image.resize((768, 768), Image.Resampling.BICUBIC))
     assert np.array_equal(cut(image, small).view, stretched)
+
+
+def test_nothing_given_is_the_checkpoints_own_mode() -> None:
+    own = ImageMode(640, 640, crop=False)
+    assert parse_mode(b"{}", MODES, own) == own
+    assert parse_mode(b'{"crop_mode": true}', MODES, own) == ImageMode(640, 640, crop=True)
