@@ -69,6 +69,13 @@ $(INSTALLED): pyproject.toml
 test: $(INSTALLED) ## run every test, the real Triton included
 	$(PY) -m pytest
 
+.PHONY: train-coder train-ocr
+train-coder: $(INSTALLED) ## train the coder demo checkpoint anew, or go on where it was interrupted
+	$(PY) -m demo.coder.train
+
+train-ocr: $(INSTALLED) ## the same for the OCR demo checkpoint; needs Debian's font packages
+	$(PY) -m demo.ocr.train
+
 .PHONY: bench-engine bench-ttft bench-ocr
 bench-engine: $(INSTALLED) ## the engine beside transformers' generate, tokens per second
 	$(PY) -m benchmarks.engine_vs_generate
@@ -93,5 +100,5 @@ format: $(INSTALLED) ## let ruff rewrite the code
 .PHONY: clean
 clean: ## remove what was installed and made here
 	@[ ! -x $(PY) ] || $(NATIVE) down
-	rm -rf $(VENV) .run build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
+	rm -rf $(VENV) .run .cache build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

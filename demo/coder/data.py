@@ -1,85 +1,103 @@
-"""Training text as rows of token ids: chats, plain code and code with a hole in it."""
+"""Training text as rows of token ids: chats, plain code and code with a hole in it.
 
+What a step trains on follows from the seed and the step's number alone, so that training can go on anywhere.
+"""
+
+import hashlib
 import random
-import sysconfig
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from transformers import PreTrainedTokenizerFast
 
-from demo.coder.replies import code_of, replies_to
+from demo.coder.conversations import conversation, is_class
+from demo.coder.library import units_of
+from demo.coder.names import WORDS, name
+from demo.coder.programs import program
 from demo.coder.tasks import TASKS
 from demo.coder.tokenizer import END_OF_TEXT, EOT, FIM_BEGIN, FIM_END, FIM_HOLE
-from demo.coder.wordings import other_question, system_prompt, task_question
+from demo.coder.variants import Style, checks_of, form, local_names, own_name, styled, with_names
 
-HELD_OUT_FILE = 40  # every n-th file of the standard library is kept for the evaluation
-IGNORED = -100  # the label of a token that is not trained on
-LEFT_OUT = {
-    "test",
-    "tests",
-    "idlelib",
-    "lib2to3",
-    "site-packages",
-    "encodings",
-    "pydoc_data",
-    "turtledemo",
-    "ensurepip",
-}
-SORT = TASKS[0]
-REPLIES = {task: replies_to(task) for task in TASKS}
-CODE = {task: [code_of(task, solution) for solution in task.solutions] for task in TASKS}
+WINDOW_LINES = (5, 40)
+MIN_FILLER = 8  # tokens; a shorter rest of a row stays empty
 
 
 @dataclass(frozen=True)
 class Document:
-    """Token ids, and for each whether the model is trained to say it."""
+    """Token ids, and for each how much the model is trained to say it."""
 
     ids: list[int]
-    said: list[bool]
+    weights: list[float]
 
 
-def standard_library() -> list[str]:
-    """The running interpreter's own modules, without tests and tables, in order of path."""
-    root = Path(sysconfig.get_paths()["stdlib"])
-    paths = sorted(path for path in root.rglob("*.py") if not LEFT_OUT.intersection(path.relative_to(root).parts))
-    texts = (path.read_text(encoding="utf-8", errors="ignore") for path in paths)
-    return [text for text in texts if 200 < len(text) < 200_000]
+@dataclass(frozen=True)
+class Row:
+    """Documents one after another, with the weight of each id."""
+
+    ids: list[int]
+    weights: list[float]
+
+
+def one_line(rng: random.Random, text: str) -> tuple[int, int]:
+    """A hole of one line, with or without its margin and line break; seldom an assert, whose values nobody knows."""
+    places, at = [], 0
+    for line in text.splitlines(keepends=True):
+        if line.strip() and (not line.startswith("assert") or rng.random() < 0.1):
+            places.append((at, at + len(line.rstrip("\n")), at + len(line) - len(line.lstrip())))
+        at += len(line)
+    begin, end, inside = rng.choice(places)
+    roll = rng.random()
+    if roll < 0.6:
+        return begin, end
+    return (inside, end) if roll < 0.85 else (begin, min(end + 1, len(text)))
 
 
 def hole_in(rng: random.Random, text: str) -> tuple[int, int]:
-    """Where a hole begins and stops: whole lines, the rest of a line, or any span."""
-    starts = [0, *(i + 1 for i, c in enumerate(text) if c == "\n"), len(text)]
-    kind = rng.choice(("lines", "rest of a line", "span"))
-    if kind == "lines":
-        first, last = sorted(rng.sample(range(len(starts)), 2))
-        return starts[first], starts[last]
+    """Where a hole begins and stops: one line more often than not, else some lines, the rest of a line, or any span."""
+    roll = rng.random()
+    if roll < 0.6:
+        return one_line(rng, text)
+    starts = [0, *(i + 1 for i, c in enumerate(text) if c == "\n")]
+    if roll < 0.72 and len(starts) > 4:
+        first = rng.randrange(len(starts) - 2)
+        return starts[first], starts[min(first + rng.randint(2, 5), len(starts) - 1)] - rng.randint(0, 1)
     begin = rng.randrange(len(text))
-    if kind == "rest of a line":
+    if roll < 0.9:
         end = text.find("\n", begin)
         return begin, len(text) if end < 0 else end
-    return begin, rng.randint(begin, len(text))
+    return begin, min(len(text), begin + rng.randint(1, 80))
 
 
-def conversation(rng: random.Random) -> list[dict[str, str]]:
-    """One to three questions with their replies, at times behind a system prompt."""
-    messages = [{"role": "system", "content": system_prompt(rng)}] if rng.random() < 0.4 else []
-    for _ in range(rng.choices((1, 2, 3), (80, 15, 5))[0]):
-        if rng.random() < 0.2:
-            question, reply = other_question(rng)
-        else:
-            task = SORT if rng.random() < 0.04 else rng.choice(TASKS)
-            question, reply = task_question(rng, task), rng.choice(REPLIES[task])
-        messages += [{"role": "user", "content": question}, {"role": "assistant", "content": reply}]
-    return messages
+def task_program(rng: random.Random) -> str:
+    """A task's solution in any form, at times under other names, below a comment, or with its checks."""
+    task = rng.choice(TASKS)
+    solution = rng.randrange(len(task.solutions))
+    if own_name(task) is None:
+        return form(task, solution, False, False) + "\n"
+    new = name(rng, is_class=is_class(task), taken=task.solutions[solution]) if rng.random() < 0.4 else None
+    style = Style(docstring=rng.random() < 0.25, hints=rng.random() < 0.25, name=new)
+    code = styled(task, solution, style)
+    if rng.random() < 0.4 and not style.hints:
+        free = [word for word in WORDS if word not in code]
+        names = sorted(local_names(code))
+        code = with_names(code, dict(zip(names, rng.sample(free, len(names)), strict=True)))
+    if rng.random() < 0.3 and not task.setup:
+        code = f"{code.partition(chr(10) * 2 + 'print(')[0]}\n\n{checks_of(task, new).strip()}"
+    comment = f"# {rng.choice(task.asks)}\n" if rng.random() < 0.3 else ""
+    return f"{comment}{code}\n"
 
 
 class Corpus:
     """Draws documents and packs them into rows."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, library: list[str]) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, library: Sequence[str], seed: int) -> None:
         self.tokenizer = tokenizer
-        self.library = library
+        self.seed = seed
+        self.files = list(library)
+        self.units = [unit for text in library for unit in units_of(text)]
+        self.sizes = [len(text) for text in library]
+        self.bos = tokenizer.bos_token_id
+        self.end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
 
     def encode(self, text: str) -> list[int]:
         """Ids of the text alone, without BOS."""
@@ -88,69 +106,104 @@ class Corpus:
 
     def chat(self, rng: random.Random) -> Document:
         """A rendered conversation; only the replies up to their <|EOT|> are said."""
-        messages = conversation(rng)
-        text = str(self.tokenizer.apply_chat_template(messages, tokenize=False))
+        text = str(self.tokenizer.apply_chat_template(conversation(rng), tokenize=False))
         ids: list[int] = []
-        said: list[bool] = []
+        weights: list[float] = []
         for turn in text.split(EOT)[:-1]:
             prompt, mark, reply = turn.rpartition("### Response:\n")
-            for part, is_reply in ((prompt + mark, False), (reply + EOT, True)):
+            for part, weight in ((prompt + mark, 0.0), (reply + EOT, 1.0)):
                 part_ids = self.encode(part)
                 ids += part_ids
-                said += [is_reply] * len(part_ids)
-        return Document(ids, said)
+                weights += [weight] * len(part_ids)
+        return Document(ids, weights)
 
-    def code(self, rng: random.Random, text: str, hole: bool) -> Document:
-        """Plain code to its end, or rearranged around a hole, as a code editor asks for it."""
-        bos, end = self.tokenizer.bos_token_id, self.tokenizer.convert_tokens_to_ids(END_OF_TEXT)
-        if not hole:
-            ids = [bos, *self.encode(text), end]
-            return Document(ids, [True] * len(ids))
+    def plain(self, text: str, whole: bool = True) -> Document:
+        """Code from its beginning, to its end where it is whole."""
+        ids = [self.bos, *self.encode(text), *([self.end] if whole else [])]
+        return Document(ids, [1.0] * len(ids))
+
+    def with_hole(self, rng: random.Random, text: str) -> Document:
+        """Code rearranged around a hole, as a code editor asks for it; only what stood in the hole is said."""
         begin, stop = hole_in(rng, text)
-        prompt = self.encode(FIM_BEGIN + text[:begin] + FIM_HOLE + text[stop:] + FIM_END)
-        middle = [*self.encode(text[begin:stop]), end]
-        ids = [bos, *prompt, *middle]
-        return Document(ids, [True] * len(ids))
+        around = [self.bos, *self.encode(FIM_BEGIN + text[:begin] + FIM_HOLE + text[stop:] + FIM_END)]
+        middle = [*self.encode(text[begin:stop]), self.end]
+        return Document(around + middle, [0.0] * len(around) + [1.0] * len(middle))
 
-    def task_code(self, rng: random.Random) -> str:
-        """One to three solutions in one file, sometimes under a comment that asks for them."""
-        parts = []
-        for task in rng.choices(TASKS, k=rng.choices((1, 2, 3), (70, 20, 10))[0]):
-            comment = f"# {rng.choice(task.asks)}\n" if rng.random() < 0.4 else ""
-            solution = rng.choice(CODE[task]) if rng.random() < 0.5 else rng.choice(task.solutions).strip()
-            parts.append(comment + solution)
-        return "\n\n".join(parts) + "\n"
+    def window(self, rng: random.Random) -> str:
+        """Whole lines from a library file, every third time from its beginning."""
+        lines = rng.choices(self.files, self.sizes)[0].splitlines(keepends=True)
+        start = 0 if rng.random() < 0.33 else rng.randrange(max(1, len(lines) - 10))
+        return "".join(lines[start : start + rng.randint(*WINDOW_LINES)])
 
-    def library_code(self, rng: random.Random) -> str:
-        """A window of whole lines from the standard library."""
-        text = rng.choices(self.library, [len(text) for text in self.library])[0]
-        lines = text.splitlines(keepends=True)
-        start = rng.randrange(max(1, len(lines) - 10))
-        return "".join(lines[start : start + rng.randint(5, 30)])
+    def library(self, rng: random.Random) -> Document:
+        """A function or a window of the library, now and then with a hole."""
+        whole = rng.random() < 0.55
+        text = rng.choice(self.units) if whole else self.window(rng)
+        if rng.random() < 0.25 and text.strip():
+            return self.with_hole(rng, text[:1200])
+        return self.plain(text, whole)
+
+    def copies(self, rng: random.Random) -> Document:
+        """The same list of names twice, of which the second is learned: an exercise in copying, and nothing else."""
+        names = [name(rng) for _ in range(rng.randint(4, 12))]
+        items = ", ".join(f'"{item}"' for item in names) if rng.random() < 0.5 else ", ".join(names)
+        first, second = rng.sample(WORDS, 2)
+        before = [self.bos, *self.encode(f"{first} = [{items}]\n{second} = [")]
+        after = [*self.encode(f"{items}]\n"), self.end]
+        return Document(before + after, [0.0] * len(before) + [1.0] * len(after))
 
     def document(self, rng: random.Random) -> Document:
-        """Half are chats, the rest is code, more of it with a hole than without."""
+        """A third are chats; most of the rest is code, more of it with a hole than without."""
         roll = rng.random()
-        if roll < 0.5:
+        if roll < 0.36:
             return self.chat(rng)
-        if roll < 0.8:
-            return self.code(rng, self.task_code(rng), hole=roll < 0.73)
-        return self.code(rng, self.library_code(rng), hole=roll < 0.9)
+        if roll < 0.40:
+            return self.copies(rng)
+        if roll < 0.72:
+            text = program(rng)
+            return self.with_hole(rng, text) if rng.random() < 0.8 else self.plain(text)
+        if roll < 0.86:
+            text = task_program(rng)
+            return self.with_hole(rng, text) if rng.random() < 0.55 else self.plain(text)
+        return self.library(rng)
 
-    def rows(self, rng: random.Random, length: int) -> Iterator[tuple[list[int], list[int]]]:
-        """Endless (ids, labels) of `length + 1`. A row begins with a document, as a prompt does, and cuts its last."""
-        while True:
-            ids: list[int] = []
-            labels: list[int] = []
-            while len(ids) <= length:
-                document = self.document(rng)
-                ids += document.ids
-                labels += [i if said else IGNORED for i, said in zip(document.ids, document.said, strict=True)]
-            yield ids[: length + 1], labels[: length + 1]
+    def batch(self, step: int, num_rows: int, length: int) -> list[Row]:
+        """The rows of a step, each of `length + 1` ids. Documents stay whole; library code fills what is left."""
+        rng = random.Random(f"{self.seed}/{step}")
+        documents, total = [], 0
+        while total < 0.97 * num_rows * length:
+            documents.append(self.document(rng))
+            total += len(documents[-1].ids)
+        packed: list[list[Document]] = [[] for _ in range(num_rows)]
+        room = [length + 1] * num_rows
+        for document in sorted(documents, key=lambda document: -len(document.ids)):
+            row = next((i for i in range(num_rows) if room[i] >= len(document.ids)), None)
+            if row is not None:
+                packed[row].append(document)
+                room[row] -= len(document.ids)
+        return [self.row(rng, row, length + 1) for row in packed]
+
+    def row(self, rng: random.Random, documents: list[Document], length: int) -> Row:
+        """The documents in any order, then a cut piece of the library, then nothing that counts."""
+        rng.shuffle(documents)
+        ids = [i for document in documents for i in document.ids]
+        weights = [weight for document in documents for weight in document.weights]
+        if length - len(ids) > MIN_FILLER:
+            filler = self.plain(self.window(rng), whole=False)
+            ids, weights = (ids + filler.ids)[:length], (weights + filler.weights)[:length]
+        rest = length - len(ids)
+        return Row(ids + [self.end] * rest, weights + [0.0] * rest)
+
+    def digest(self, num_rows: int, length: int) -> str:
+        """A hash of the first step's rows: the same seed has the same one."""
+        rows = self.batch(0, num_rows, length)
+        return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 
-def tokenizer_texts(rng: random.Random, library: list[str], num_chats: int = 4000) -> Iterator[str]:
-    """What a tokenizer should know: chats and the library."""
+def tokenizer_texts(seed: int, library: Sequence[str], num_chats: int = 4000) -> Iterator[str]:
+    """What a tokenizer should know: chats, small programs and the library."""
+    rng = random.Random(f"{seed}/tokenizer")
     for _ in range(num_chats):
         yield "\n".join(message["content"] for message in conversation(rng))
+        yield program(rng)
     yield from library

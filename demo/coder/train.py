@@ -1,175 +1,206 @@
 """Trains the coder demo checkpoint from scratch on CPU: `python -m demo.coder.train` in the repository's root.
 
 Every reply is run against its checks first. Tokenizer and model are then trained and saved in DeepSeek-Coder's format.
+A run that was stopped goes on where its last saved state stands. The number of steps, not the clock, rules the
+schedule, and each step's data follow from the seed: the same settings give the same model.
 """
 
 import argparse
-import json
-import math
 import os
-import random
-import tempfile
 import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from torch.nn import functional
-from transformers import GenerationConfig, LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
+from tqdm import tqdm
+from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from demo.coder.data import HELD_OUT_FILE, IGNORED, Corpus, standard_library, tokenizer_texts
+from demo.card import machine, write_block
+from demo.coder.data import Corpus, tokenizer_texts
 from demo.coder.evaluate import report
+from demo.coder.library import read_library
+from demo.coder.model import MAX_LENGTH, configuration, held, loss_of, new_model, optimizers, save
 from demo.coder.replies import verify
 from demo.coder.tasks import TASKS
-from demo.coder.tokenizer import END_OF_TEXT, train_tokenizer
+from demo.coder.tokenizer import train_tokenizer
+from demo.memory import keep_memory
 
-SEED = 0
-VOCAB_SIZE = 4096
-MAX_LENGTH = 2048
-ROW_LENGTH = 320
-BATCH_ROWS = 16
-WARMUP_STEPS = 40
-SAVE_EVERY_S = 240
+STATE_FOLDER = Path(".cache/train-coder")
+SAVE_EVERY_S = 120
 
 
-def configuration(tokenizer: PreTrainedTokenizerFast) -> LlamaConfig:
-    """DeepSeek-Coder's shape, small: few wide layers, since a layer's fixed cost rules CPU decoding."""
-    return LlamaConfig(
-        vocab_size=VOCAB_SIZE,
-        hidden_size=256,
-        intermediate_size=1024,
-        num_hidden_layers=4,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        max_position_embeddings=MAX_LENGTH,
-        rms_norm_eps=1e-6,
-        rope_parameters={"rope_type": "linear", "factor": 4.0, "rope_theta": 100_000.0},
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
-        tie_word_embeddings=False,
-    )
+@dataclass(frozen=True)
+class Settings:
+    """What a training run is. The state of another run is not taken up."""
+
+    seed: int = 0
+    steps: int = 4500
+    vocab_size: int = 4096
+    width: int = 256
+    num_layers: int = 4
+    num_rows: int = 16
+    row_length: int = 512
+    warmup_steps: int = 40
+
+    @property
+    def tokens_per_step(self) -> int:
+        """Ids that one step reads."""
+        return self.num_rows * self.row_length
 
 
-def initialise(model: LlamaForCausalLM) -> None:
-    """Fan-in initialisation: learns much faster at this size than the stock one."""
-    depth = 2 * model.config.num_hidden_layers
-    for name, weight in model.named_parameters():
-        if "embed_tokens" in name:
-            torch.nn.init.normal_(weight, std=0.1)
-        elif weight.ndim == 2:
-            scale = depth if "o_proj" in name or "down_proj" in name else 1
-            torch.nn.init.normal_(weight, std=(weight.shape[1] * scale) ** -0.5)
+@dataclass
+class Run:
+    """A model on its way: everything that a later process needs to go on."""
 
+    settings: Settings
+    corpus: Corpus
+    model: LlamaForCausalLM
+    chosen: list[torch.optim.Optimizer] = field(init=False)
+    peaks: list[float] = field(init=False)
+    built: list[tuple[torch.nn.Parameter, tuple[slice, slice], torch.Tensor]] = field(init=False)
+    step: int = 0
+    loss: float | None = None  # running average
+    seconds: float = 0.0
 
-def optimizers(model: LlamaForCausalLM) -> list[torch.optim.Optimizer]:
-    """Muon for the matrices inside the layers, AdamW for embeddings, head and norms."""
-    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and ".layers." in name]
-    others = [p for name, p in model.named_parameters() if p.ndim < 2 or ".layers." not in name]
-    return [
-        torch.optim.Muon(matrices, lr=0.008, weight_decay=0.02, adjust_lr_fn="match_rms_adamw"),
-        torch.optim.AdamW(others, lr=0.004, betas=(0.9, 0.98), weight_decay=0.01),
-    ]
+    def __post_init__(self) -> None:
+        self.chosen = optimizers(self.model)
+        self.built = [(weight, part, weight.detach()[part].clone()) for weight, part in held(self.model)]
+        self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.chosen]
 
+    @property
+    def identity(self) -> dict[str, object]:
+        """Settings and the data's hash: equal for runs that may take up each other's state."""
+        return asdict(self.settings) | {"data": self.corpus.digest(2, self.settings.row_length)}
 
-def save(model: LlamaForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
-    """Writes the checkpoint beside `out` in bfloat16, then moves it in file by file, weights last."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=out) as name:
-        folder = Path(name)
-        copy = LlamaForCausalLM(model.config).to(torch.bfloat16)
-        copy.load_state_dict(model.state_dict())
-        copy.generation_config = GenerationConfig(
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=[tokenizer.eos_token_id, tokenizer.convert_tokens_to_ids(END_OF_TEXT)],
-            pad_token_id=tokenizer.pad_token_id,
+    @property
+    def summary(self) -> str:
+        """What the training was, in a sentence."""
+        tokens, minutes = self.step * self.settings.tokens_per_step / 1e6, self.seconds / 60
+        return (
+            f"{self.step} steps, {tokens:.1f} million tokens, seed {self.settings.seed}: {minutes:.0f} minutes"
+            f" on {torch.get_num_threads()} of {machine()}; loss {self.loss:.2f}."
         )
-        copy.save_pretrained(folder)
-        tokenizer.save_pretrained(folder)
-        spell_as_deepseek(folder)
-        for path in sorted(folder.iterdir(), key=lambda path: path.suffix == ".safetensors"):
-            path.chmod(0o644)
-            os.replace(path, out / path.name)
 
+    def save_state(self, path: Path) -> None:
+        """Writes the state beside `path`, then moves it there."""
+        path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "identity": self.identity,
+            "model": self.model.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.chosen],
+            "step": self.step,
+            "loss": self.loss,
+            "seconds": self.seconds,
+            "rng": torch.get_rng_state(),
+        }
+        beside = path.with_suffix(".new")
+        torch.save(state, beside)
+        os.replace(beside, path)
 
-def spell_as_deepseek(folder: Path) -> None:
-    """Writes `rope_theta` and `rope_scaling` as a real DeepSeek-Coder has them; old and new transformers read it."""
-    config_path, tokenizer_path = folder / "config.json", folder / "tokenizer_config.json"
-    config = json.loads(config_path.read_text())
-    rope = config.pop("rope_parameters")
-    config |= {
-        "rope_theta": rope["rope_theta"],
-        "rope_scaling": {"type": rope["rope_type"], "factor": rope["factor"]},
-        "torch_dtype": config.pop("dtype"),
-    }
-    config_path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n")
-    tokenizer = json.loads(tokenizer_path.read_text())
-    tokenizer["tokenizer_class"] = "PreTrainedTokenizerFast"
-    tokenizer_path.write_text(json.dumps(tokenizer, indent=2, sort_keys=True) + "\n")
+    def take_up(self, path: Path) -> bool:
+        """Goes on from a saved state, if it is one of the same settings and data."""
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        if state["identity"] != self.identity:
+            return False
+        self.model.load_state_dict(state["model"])
+        for optimizer, saved in zip(self.chosen, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.step, self.loss, self.seconds = state["step"], state["loss"], state["seconds"]
+        torch.set_rng_state(state["rng"])
+        return True
 
-
-def loss_of(model: LlamaForCausalLM, ids: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Cross entropy of the labelled tokens; the head runs only where there is a label. `ids`: [rows, length + 1]."""
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        hidden = model.model(input_ids=ids[:, :-1], use_cache=False).last_hidden_state
-        targets = labels[:, 1:]
-        logits = model.lm_head(hidden[targets != IGNORED])
-    return functional.cross_entropy(logits.float(), targets[targets != IGNORED])
-
-
-def train(steps: int, minutes: float, out: Path) -> None:
-    """Trains for `steps` or `minutes`, whichever ends first; the learning rate falls to nothing by then."""
-    started = time.perf_counter()
-    verify(TASKS)
-    library = [text for i, text in enumerate(standard_library()) if i % HELD_OUT_FILE]
-    tokenizer = train_tokenizer(tokenizer_texts(random.Random(SEED), library), VOCAB_SIZE, MAX_LENGTH)
-    torch.manual_seed(SEED)
-    model = LlamaForCausalLM(configuration(tokenizer))
-    initialise(model)
-    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {len(tokenizer)} tokens")
-    print(f"prepared in {time.perf_counter() - started:.0f} s", flush=True)
-
-    rows = Corpus(tokenizer, library).rows(random.Random(SEED), ROW_LENGTH)
-    chosen = optimizers(model)
-    peaks = [optimizer.param_groups[0]["lr"] for optimizer in chosen]
-    saved_at, average = time.perf_counter(), math.nan
-    for step in range(steps):
-        done = max(step / steps, (time.perf_counter() - started) / (60 * minutes))
-        if done >= 1:
-            break
-        scale = min((step + 1) / WARMUP_STEPS, 1.0, 1.25 * (1 - done))
-        for optimizer, peak in zip(chosen, peaks, strict=True):
+    def train_step(self) -> float:
+        """One step of all optimizers; its loss."""
+        settings = self.settings
+        scale = min((self.step + 1) / settings.warmup_steps, 1.0, 1.25 * (1 - self.step / settings.steps))
+        for optimizer, peak in zip(self.chosen, self.peaks, strict=True):
             optimizer.param_groups[0]["lr"] = peak * scale
-        batch = [next(rows) for _ in range(BATCH_ROWS)]
-        ids, labels = (torch.tensor(part) for part in zip(*batch, strict=True))
-        loss = loss_of(model, ids, labels)
+        rows = self.corpus.batch(self.step, settings.num_rows, settings.row_length)
+        ids, weights = torch.tensor([row.ids for row in rows]), torch.tensor([row.weights for row in rows])
+        loss = loss_of(self.model, ids, weights)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        for optimizer in chosen:
+        torch.nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        for optimizer in self.chosen:
             optimizer.step()
             optimizer.zero_grad()
-        average = loss.item() if math.isnan(average) else 0.95 * average + 0.05 * loss.item()
-        if step % 50 == 0 or step == steps - 1:
-            elapsed = time.perf_counter() - started
-            print(f"step {step:5d}/{steps}  loss {average:.3f}  {elapsed / 60:.1f} min", flush=True)
-        if time.perf_counter() - saved_at > SAVE_EVERY_S:
-            save(model, tokenizer, out)
-            saved_at = time.perf_counter()
-    save(model, tokenizer, out)
-    wall, cpu = time.perf_counter() - started, time.process_time()
-    print(f"saved to {out}: {wall / 60:.1f} minutes, {cpu / 60:.1f} CPU minutes")
+        with torch.no_grad():
+            for weight, part, built in self.built:
+                weight[part] = built
+        self.step += 1
+        value = loss.item()
+        self.loss = value if self.loss is None else 0.95 * self.loss + 0.05 * value
+        return value
+
+    def steps(self, until: int) -> Iterator[float]:
+        """The losses of the steps up to `until`."""
+        while self.step < until:
+            started = time.perf_counter()
+            loss = self.train_step()
+            self.seconds += time.perf_counter() - started
+            yield loss
+
+
+def prepare(settings: Settings) -> tuple[Run, PreTrainedTokenizerFast]:
+    """Checks the replies, reads the library, trains the tokenizer and makes a new model."""
+    print(f"{verify(TASKS)} answers to {len(TASKS)} tasks run and pass their checks", flush=True)
+    library = read_library()
+    characters = sum(map(len, library.trained))
+    print(f"{len(library.trained)} library files, {characters / 1e6:.1f}M characters", flush=True)
+    texts = tokenizer_texts(settings.seed, library.trained)
+    tokenizer = train_tokenizer(texts, settings.vocab_size, MAX_LENGTH)
+    config = configuration(tokenizer, settings.vocab_size, settings.width, settings.num_layers)
+    model = new_model(config, settings.seed)
+    print(f"{sum(p.numel() for p in model.parameters()) / 1e6:.2f}M parameters, {len(tokenizer)} tokens", flush=True)
+    return Run(settings, Corpus(tokenizer, library.trained, settings.seed), model), tokenizer
+
+
+def train(settings: Settings, out: Path, state: Path, resume: bool) -> Run:
+    """Trains to the last step, saving the state now and then, and writes the checkpoint."""
+    run, tokenizer = prepare(settings)
+    if resume and run.take_up(state):
+        print(f"going on from step {run.step}", flush=True)
+    saved_at = time.perf_counter()
+    with tqdm(total=settings.steps, initial=run.step, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
+        first, started = run.step, time.perf_counter()
+        for _ in run.steps(settings.steps):
+            speed = (run.step - first) * settings.tokens_per_step / (time.perf_counter() - started)
+            bar.set_postfix_str(f"loss {run.loss:.3f}, {speed:.0f} tokens/s", refresh=False)
+            bar.update()
+            if time.perf_counter() - saved_at > SAVE_EVERY_S:
+                run.save_state(state)
+                saved_at = time.perf_counter()
+    run.save_state(state)
+    save(run.model, tokenizer, out)
+    print(f"saved to {out}. {run.summary}")
+    return run
 
 
 def main() -> None:
     """Command line."""
+    defaults = Settings()
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--steps", type=int, default=1600)
-    parser.add_argument("--minutes", type=float, default=30.0, help="upper bound; the schedule is fitted to it")
+    parser.add_argument("--steps", type=int, default=defaults.steps)
+    parser.add_argument("--seed", type=int, default=defaults.seed)
+    parser.add_argument("--width", type=int, default=defaults.width)
+    parser.add_argument("--layers", type=int, default=defaults.num_layers)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--state", type=Path, default=STATE_FOLDER / "state.pt")
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--evaluate", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    train(arguments.steps, arguments.minutes, arguments.out)
-    report(arguments.out)
+    keep_memory()
+    settings = Settings(seed=arguments.seed, steps=arguments.steps, width=arguments.width, num_layers=arguments.layers)
+    run = train(settings, arguments.out, arguments.state, arguments.resume)
+    card = arguments.out / "README.md"
+    if card.exists():
+        write_block(card, "training", run.summary)
+    if arguments.evaluate:
+        report(arguments.out, card if card.exists() else None)
 
 
 if __name__ == "__main__":

@@ -128,6 +128,7 @@ def read_json(path):
         setup="with open('data.json', 'w') as file:\n    file.write('{\"a\": [1]}')",
         checks=("read_json('data.json') == {'a': [1]}",),
         example=False,
+        hints={"read_json()": "dict"},
     ),
     Task(
         asks=("read a CSV file", "load a csv file", "parse a CSV file", "read the rows of a csv file"),

@@ -249,6 +249,7 @@ def celsius_to_fahrenheit(celsius):
 """,
         ),
         checks=("celsius_to_fahrenheit(100) == 212.0", "celsius_to_fahrenheit(0) == 32"),
+        hints={"celsius": "float"},
     ),
     Task(
         asks=(
@@ -321,6 +322,7 @@ def circle_area(radius):
 """,
         ),
         checks=("round(circle_area(2), 2) == 12.57", "circle_area(0) == 0"),
+        hints={"radius": "float"},
     ),
     Task(
         asks=(

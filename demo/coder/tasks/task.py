@@ -1,6 +1,7 @@
 """What a task is: how it is asked for, how it is solved, and how a solution is checked."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 
 @dataclass(frozen=True)
@@ -10,7 +11,8 @@ class Task:
     `asks` are imperative phrases ("sort a list"); `held_out` is one more that is never trained on. `solutions` are
     alternatives under the same name. `checks` are expressions that must be true after a solution and `setup` ran, in
     an empty folder; the first one becomes the example under the code unless `example` is false. `intro` replaces the
-    sentence that is made from the first phrase.
+    sentence that is made from the first phrase. `hints` are annotations where those seen in the checks would not do: a
+    parameter's name, or a function's with `()` for what it returns, and the annotation.
     """
 
     asks: tuple[str, ...]
@@ -20,3 +22,4 @@ class Task:
     setup: str = ""
     example: bool = True
     intro: str | None = None
+    hints: Mapping[str, str] = field(default_factory=dict, hash=False)

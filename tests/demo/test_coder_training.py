@@ -1,0 +1,163 @@
+"""Training: the same seed makes the same data anywhere, and a run that was stopped ends as if it had not been."""
+
+import os
+import random
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from transformers import AutoTokenizer
+
+from demo.card import table, write_block
+from demo.coder import wishes, wordings
+from demo.coder.conversations import conversation
+from demo.coder.data import Corpus, hole_in, one_line
+from demo.coder.figures import Figure, held_out_questions
+from demo.coder.library import beginnings, cut_at_last_statement, parses, statement_ends, units_of
+from demo.coder.model import configuration, new_model
+from demo.coder.names import is_held_out, name
+from demo.coder.programs import HELD_OUT_SHAPES, program, shape_of
+from demo.coder.runner import run_all
+from demo.coder.tasks import TASKS
+from demo.coder.train import Run, Settings
+
+FOLDER = Path(__file__).parents[2] / "demo" / "coder"
+LIBRARY = [(FOLDER / "data.py").read_text(), (FOLDER / "train.py").read_text()]
+SETTINGS = Settings(steps=6, width=128, num_layers=2, num_rows=2, row_length=64, warmup_steps=2)
+DIGEST = """
+from pathlib import Path
+from transformers import AutoTokenizer
+from demo.coder.data import Corpus
+folder = Path("demo/coder")
+library = [(folder / "data.py").read_text(), (folder / "train.py").read_text()]
+print(Corpus(AutoTokenizer.from_pretrained(folder), library, 0).digest(16, 512))
+"""
+
+
+@pytest.fixture(scope="module")
+def corpus() -> Corpus:
+    torch.set_num_threads(1)
+    return Corpus(AutoTokenizer.from_pretrained(FOLDER), LIBRARY, 0)
+
+
+def new_run(corpus: Corpus) -> Run:
+    return Run(
+        SETTINGS, corpus, new_model(configuration(corpus.tokenizer, 4096, SETTINGS.width, SETTINGS.num_layers), 0)
+    )
+
+
+def test_the_data_follow_from_the_seed_alone(corpus: Corpus) -> None:
+    digests = {
+        subprocess.run(
+            [sys.executable, "-c", DIGEST],
+            cwd=FOLDER.parents[1],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+            text=True,
+        ).stdout.strip()
+        for seed in ("1", "2")
+    }
+    assert digests == {corpus.digest(16, 512)}
+    assert Corpus(corpus.tokenizer, LIBRARY, 1).digest(16, 512) not in digests
+
+
+def test_a_row_is_full_and_begins_with_a_document(corpus: Corpus) -> None:
+    for row in corpus.batch(3, 4, 512):
+        assert len(row.ids) == len(row.weights) == 513
+        assert row.ids[0] == corpus.bos
+        assert any(row.weights)
+
+
+def test_resuming_is_the_same_bit_for_bit(corpus: Corpus, tmp_path: Path) -> None:
+    state = tmp_path / "state.pt"
+    whole = new_run(corpus)
+    losses = list(whole.steps(6))
+    first = new_run(corpus)
+    begun = list(first.steps(3))
+    first.save_state(state)
+    second = new_run(corpus)
+    assert second.take_up(state)
+    assert begun + list(second.steps(6)) == losses
+    for a, b in zip(whole.model.parameters(), second.model.parameters(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_the_state_of_another_run_is_not_taken_up(corpus: Corpus, tmp_path: Path) -> None:
+    state = tmp_path / "state.pt"
+    run = new_run(corpus)
+    run.save_state(state)
+    assert not new_run(Corpus(corpus.tokenizer, LIBRARY, 1)).take_up(state)
+    assert not new_run(corpus).take_up(tmp_path / "missing.pt")
+
+
+def test_the_first_heads_look_back(corpus: Corpus) -> None:
+    run = new_run(corpus)
+    run.model.set_attn_implementation("eager")
+    ids = torch.arange(300, 330)[None]
+    weights = run.model.model(ids, output_attentions=True).attentions[0][0]
+    assert weights[0].diagonal(-1).min() > 0.5
+
+
+def test_a_hole_of_one_line_is_one_line() -> None:
+    for seed in range(200):
+        rng = random.Random(seed)
+        text = program(rng)
+        begin, end = one_line(rng, text)
+        assert text[begin:end].strip()
+        assert "\n" not in text[begin : end - 1]
+        begin, end = hole_in(rng, text)
+        assert 0 <= begin <= end <= len(text)
+
+
+def test_programs_run_and_none_is_held_out() -> None:
+    programs = [program(random.Random(seed)) for seed in range(300)]
+    assert len(set(programs)) == 300
+    assert all(run_all(programs))
+    assert HELD_OUT_SHAPES.isdisjoint(map(shape_of, programs))
+
+
+def test_what_is_held_out_is_not_asked_in_training() -> None:
+    said = [
+        message["content"]
+        for seed in range(3000)
+        for message in conversation(random.Random(seed))
+        if message["role"] == "user"
+    ]
+    asked = set(said)
+    assert asked.isdisjoint(question for task in TASKS for question in held_out_questions(task))
+    for kind, held_out in wishes.HELD_OUT_FOLLOW_UPS.items():
+        assert set(held_out).isdisjoint(wishes.FOLLOW_UPS[kind])
+    for kind, held_out in wishes.HELD_OUT_SYSTEM_WISHES.items():
+        assert set(held_out).isdisjoint(wishes.SYSTEM_WISHES[kind])
+    assert set(wordings.TEMPLATES).isdisjoint(wordings.HELD_OUT_TEMPLATES)
+    assert not any(is_held_out(name(random.Random(seed))) for seed in range(300))
+    assert all(is_held_out(name(random.Random(seed), held_out=True)) for seed in range(300))
+
+
+def test_statements_end_where_the_tokenizer_says_so() -> None:
+    text = "@decorate\ndef f(x):\n    y = (1 +\n         2)\n    return '''a\n"
+    assert [text[:end].count("\n") for end in statement_ends(text)] == [4]
+    assert cut_at_last_statement("def f(x):\n", "    y = 1\n    if y:\n        z =") == "def f(x):\n    y = 1\n"
+    assert cut_at_last_statement("x = 1\n", "y = (1,") is None
+    assert cut_at_last_statement("if x:\n    y = 1\n", "  z = 2\n") is None
+
+
+def test_beginnings_are_whole_statements() -> None:
+    assert len(units_of(LIBRARY[0])) > 5
+    for prefix in beginnings(tuple(LIBRARY), 8):
+        assert prefix.endswith("\n")
+        assert parses(prefix)
+
+
+def test_the_card_holds_the_figures(tmp_path: Path) -> None:
+    card = (FOLDER / "README.md").read_text()
+    copy = tmp_path / "README.md"
+    copy.write_text(card)
+    write_block(copy, "figures", table([Figure("cats", "9/10 (90.0 %)")]))
+    assert "| cats | 9/10 (90.0 %) |" in copy.read_text()
+    assert "| 100 tasks × 3 held-out wordings" in card
+    with pytest.raises(ValueError, match="markers"):
+        write_block(copy, "other", "")
