@@ -1,0 +1,165 @@
+"""Pages as what the model is trained on: views, token ids, and where on the page each token comes from."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import Dataset
+from transformers import PreTrainedTokenizerFast
+
+from adapter.ocr.templates import build_prompt
+from demo.ocr.pages import Answer, Page, PageMaker, Point
+from demo.ocr.tokenizer import BOS, EOS, IMAGE, PAD
+from engine.images import TOKEN_SIDE, ImageMode, cut_views, lay_out
+
+IGNORED = -100
+PATCH_SIDE = 16
+"""Pixels of a patch, SAM's smallest unit."""
+PATCH_SLOTS = 2
+"""Characters that a patch is taught to tell, from left to right."""
+PROMPTS = ("free", "markdown", "grounding", "locate")
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the curriculum: `steps` batches of `rows` pages."""
+
+    name: str
+    steps: int
+    rows: int
+    maker: PageMaker
+    rate: float
+    """Learning rate of Muon, the towers' and the decoder's; AdamW's is a third of it."""
+    prompt_weights: tuple[float, float, float, float] | None
+    """Of `PROMPTS`; None where the vision towers learn alone."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Rows are padded on the right."""
+
+    views: Tensor
+    """`[rows, 3, side, side]`, uint8."""
+    ids: Tensor
+    """`[rows, length]`: what stands behind the image: its prompt and answer."""
+    labels: Tensor
+    """`[rows, length]`: the token after each one, IGNORED where it is not learned."""
+    cells: Tensor
+    """`[rows, length]`: the cell of the view where the next token stands, IGNORED where it stands nowhere."""
+    slots: Tensor
+    """`[rows, side / 16, side / 16, PATCH_SLOTS]`: the tokens whose centres lie in each patch; padding for none."""
+
+
+class Encoder:
+    """Token ids of pages and answers."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
+        self._tokenizer = tokenizer
+        self._vocabulary = {tokenizer.decode([index]): index for index in range(len(tokenizer))}
+        self.bos, self.eos, self.pad = (self._vocabulary[name] for name in (BOS, EOS, PAD))
+
+    def prompt(self, name: str, target: str | None = None) -> list[int]:
+        """Ids of a template behind the image."""
+        text = build_prompt(name, target).removeprefix(IMAGE)
+        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
+        return ids
+
+    def row(self, page: Page, side: int, prompt: str, rng: random.Random) -> tuple[list[int], list[int], list[int]]:
+        """Ids, labels and cells of one page."""
+        target: str | None = None
+        if prompt == "locate":
+            target, answer = page.locate(rng)
+        else:
+            answer = {"free": page.text, "markdown": page.markdown, "grounding": page.grounding}[prompt]()
+        asked = self.prompt(prompt, target)
+        said = [self._vocabulary[token] for token, _ in answer]
+        ids = [*asked, *said]
+        labels = [*[IGNORED] * (len(asked) - 1), *said, self.eos]
+        where = [cell_of(place, page.image.size, side) if place else IGNORED for _, place in answer]
+        return ids, labels, [*[IGNORED] * (len(asked) - 1), *where, IGNORED]
+
+    def slots(self, page: Page, side: int) -> NDArray[np.int64]:
+        """`[patches, patches, PATCH_SLOTS]`: what stands in each patch, a line's end included."""
+        count = side // PATCH_SIDE
+        slots = np.full((count * count, PATCH_SLOTS), self.pad)
+        filled = [0] * len(slots)
+        for block in page.blocks:
+            for line in block.lines:
+                said: Answer = [*line.answer(), ("\n", line.places[-1])]
+                for token, place in said:
+                    assert place is not None
+                    patch = cell_of(place, page.image.size, side, PATCH_SIDE)
+                    if filled[patch] < PATCH_SLOTS:
+                        slots[patch, filled[patch]] = self._vocabulary[token]
+                        filled[patch] += 1
+        return slots.reshape(count, count, PATCH_SLOTS)
+
+
+def cell_of(place: Point, size: tuple[int, int], side: int, unit: int = TOKEN_SIDE) -> int:
+    """The square of `unit` pixels of a padded view, row by row, in which a place of the page is seen."""
+    scale = side / max(size)
+    x, y = (
+        min(max(value * scale + (side - length * scale) / 2, 0), side - 1)
+        for value, length in zip(place, size, strict=True)
+    )
+    return int(y) // unit * (side // unit) + int(x) // unit
+
+
+def view_of(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """`[3, side, side]`: the page as the engine shows it to the model."""
+    layout = lay_out(image.size, ImageMode(side, side, crop=False))
+    return cut_views(image.convert("RGB"), layout).view.transpose(2, 0, 1)
+
+
+class Batches(Dataset[Batch]):
+    """The batch of each step, made from the seed, the step and nothing else."""
+
+    def __init__(self, stages: Sequence[Stage], tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+        self._stages = stages
+        self._encoder = Encoder(tokenizer)
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return sum(stage.steps for stage in self._stages)
+
+    def stage(self, step: int) -> Stage:
+        for stage in self._stages:
+            if step < stage.steps:
+                return stage
+            step -= stage.steps
+        raise IndexError(step)
+
+    def __getitem__(self, step: int) -> Batch:
+        stage = self.stage(step)
+        side = stage.maker.view
+        views, rows, slots = [], [], []
+        for index in range(stage.rows):
+            rng = random.Random(f"{self._seed}/{step}/{index}")
+            page = stage.maker.page(rng)
+            views.append(view_of(page.image, side))
+            if stage.prompt_weights is None:
+                rows.append(([], [], []))
+            else:
+                prompt = rng.choices(PROMPTS, stage.prompt_weights)[0]
+                rows.append(self._encoder.row(page, side, prompt, rng))
+            slots.append(self._encoder.slots(page, side))
+        ids, labels, cells = zip(*rows, strict=True)
+        return Batch(
+            torch.from_numpy(np.stack(views)),
+            _padded(ids, self._encoder.pad),
+            _padded(labels, IGNORED),
+            _padded(cells, IGNORED),
+            torch.from_numpy(np.stack(slots)),
+        )
+
+
+def _padded(rows: Sequence[Sequence[int]], filler: int) -> Tensor:
+    length = max(map(len, rows))
+    return torch.tensor([[*row, *[filler] * (length - len(row))] for row in rows])

@@ -1,0 +1,160 @@
+"""Trains the OCR demo checkpoint from scratch: `python -m demo.ocr.train` in the repository's root.
+
+It goes on from where it was interrupted. Each step's pages come from the seed and the step alone.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+from tqdm import tqdm
+from transformers import PreTrainedTokenizerFast
+
+from demo.memory import keep_memory
+from demo.ocr.data import Batch, Batches, Stage
+from demo.ocr.fonts import check_fonts
+from demo.ocr.model import Trainee
+from demo.ocr.muon import Muon
+from demo.ocr.pages import BlockType, PageMaker
+from demo.ocr.tokenizer import make_tokenizer
+
+PROJECT = Path(__file__).parents[2]
+STATE = PROJECT / ".cache" / "train-ocr" / "state.pt"
+SEED = 0
+WARMUP_STEPS = 100
+DECAY_SHARE = 0.25
+"""Of the steps, at the end, in which the learning rate falls to nothing."""
+SAVE_EVERY_S = 240
+_DENSE: tuple[BlockType, ...] = ("text", "text", "text", "text", "code", "title", "table")
+STAGES = (
+    Stage(
+        "glyphs", 2500, 16,
+        PageMaker(view=448, min_lines=8, max_lines=20, min_proportion=0.8, max_characters=700, kinds=_DENSE),
+        rate=0.006, prompt_weights=None,
+    ),
+    Stage(
+        "lines", 2500, 16,
+        PageMaker(view=448, min_lines=2, max_lines=12, min_proportion=0.6, max_characters=260, kinds=_DENSE),
+        rate=0.004, prompt_weights=(0.75, 0.05, 0.15, 0.05),
+    ),
+    Stage("pages", 3000, 8, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
+)  # fmt: skip
+
+
+class Training:
+    """Model, optimizers and the step that comes next."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, num_steps: int) -> None:
+        torch.manual_seed(SEED)
+        self.trainee = Trainee(tokenizer)
+        self.num_steps = num_steps
+        self.step = 0
+        self._exact = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.trainee.named_parameters()}
+        matrices = self.trainee.matrix_names()
+        self.optimizers: list[torch.optim.Optimizer] = [
+            Muon([weight for name, weight in self._exact.items() if name in matrices], lr=0.0),
+            torch.optim.AdamW(
+                [weight for name, weight in self._exact.items() if name not in matrices],
+                lr=0.0, betas=(0.9, 0.98), weight_decay=0.0,
+            ),
+        ]  # fmt: skip
+        self.trainee.to(torch.bfloat16)
+
+    def learn(self, batch: Batch, rate: float) -> dict[str, float]:
+        """One step; the parts of its loss. The model computes in bfloat16, its float32 weights are the optimizers'."""
+        left = (self.num_steps - self.step) / (DECAY_SHARE * self.num_steps)
+        rate *= min((self.step + 1) / WARMUP_STEPS, 1.0, left)
+        torch.manual_seed(self.step)
+        loss, parts = self.trainee(batch)
+        loss.backward()  # type: ignore[no-untyped-call]
+        for name, weight in self.trainee.named_parameters():
+            if weight.grad is not None:
+                self._exact[name].grad = weight.grad.float()
+                weight.grad = None
+        torch.nn.utils.clip_grad_norm_(self._exact.values(), 1.0)
+        for optimizer, share in zip(self.optimizers, (1, 1 / 3), strict=True):
+            for group in optimizer.param_groups:
+                group["lr"] = rate * share
+            optimizer.step()
+            optimizer.zero_grad()
+        self._round()
+        self.step += 1
+        return {name: part.item() for name, part in parts.items()}
+
+    @torch.no_grad()
+    def _round(self) -> None:
+        for name, weight in self.trainee.named_parameters():
+            weight.copy_(self._exact[name])
+
+    def state(self) -> dict[str, Any]:
+        return {
+            "step": self.step,
+            "weights": {name: weight.detach() for name, weight in self._exact.items()},
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        self.step = state["step"]
+        with torch.no_grad():
+            for name, weight in self._exact.items():
+                weight.copy_(state["weights"][name])
+        self._round()
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+
+
+def save_state(training: Training, path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    torch.save(training.state(), unfinished)
+    unfinished.replace(path)
+
+
+def train(state_path: Path, workers: int) -> Training:
+    """Train to the last step, from the state in `state_path` if it is there."""
+    check_fonts()
+    tokenizer = make_tokenizer()
+    batches = Batches(STAGES, tokenizer, SEED)
+    training = Training(tokenizer, len(batches))
+    if state_path.exists():
+        training.load(torch.load(state_path, weights_only=True))
+    loader = DataLoader(
+        batches, batch_size=None, sampler=range(training.step, len(batches)), num_workers=workers, prefetch_factor=4
+    )
+    saved_at = time.monotonic()
+    averages: dict[str, float] = {}
+    with tqdm(total=len(batches), initial=training.step, unit="step", dynamic_ncols=True) as bar:
+        for batch in loader:
+            parts = training.learn(batch, batches.stage(training.step).rate)
+            averages = {name: 0.97 * averages.get(name, part) + 0.03 * part for name, part in parts.items()}
+            bar.set_description(batches.stage(training.step - 1).name)
+            bar.set_postfix({name: f"{part:.3f}" for name, part in averages.items()}, refresh=False)
+            bar.update()
+            if time.monotonic() - saved_at > SAVE_EVERY_S:
+                save_state(training, state_path)
+                saved_at = time.monotonic()
+    save_state(training, state_path)
+    return training
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1, help="processes that draw pages")
+    parser.add_argument("--state", type=Path, default=STATE)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    arguments = parser.parse_args()
+    torch.set_num_threads(arguments.threads)
+    keep_memory()
+    training = train(arguments.state, arguments.workers)
+    training.trainee.save(arguments.out, make_tokenizer())
+
+
+if __name__ == "__main__":
+    main()
