@@ -76,6 +76,10 @@ train-coder: $(INSTALLED) ## train the coder demo checkpoint anew, or go on wher
 train-ocr: $(INSTALLED) ## the same for the OCR demo checkpoint; needs Debian's font packages
 	$(PY) -m demo.ocr.train
 
+.PHONY: readme
+readme: $(INSTALLED) ## set anew what README's examples print; needs `make up`
+	$(PY) -m demo.readme
+
 .PHONY: bench-engine bench-ttft bench-ocr
 bench-engine: $(INSTALLED) ## the engine beside transformers' generate, tokens per second
 	$(PY) -m benchmarks.engine_vs_generate

@@ -1,8 +1,7 @@
 """The model in training: transformers' modules, with attention that is fast on a CPU and losses that point the way.
 
 Two things are taught beside the text: what characters each patch and each cell of a view holds (linear heads, which are
-thrown away afterwards), and where on the page the next character stands (one attention head in each of the decoder's
-later layers looks there).
+thrown away afterwards), and where to look for the next character (`LOOKS`: some of the decoder's attention heads).
 """
 
 from __future__ import annotations
@@ -24,8 +23,10 @@ from demo.ocr.tokenizer import IMAGE
 from engine.images import TOKEN_SIDE
 from engine.models.deepseek_ocr_config import translate
 
-GUIDED_LAYERS = (2, 3)
-WEIGHTS = {"text": 1.0, "cells": 0.5, "patches": 0.5, "guide": 0.3, "balance": 0.01}
+LOOKS = {0: ("one before", "two before"), 1: ("here",), 2: ("next",), 3: ("next",)}
+"""Where the first heads of each layer of the decoder learn to look: at the characters just read, which tell where on
+the page it is; at the cell of the last of them; at the cell of the next one."""
+WEIGHTS = {"text": 1.0, "cells": 0.5, "patches": 0.5, "looks": 0.3, "balance": 0.01}
 EMPTY_SHARE = 0.03
 SLOT_WIDTH = 64
 BIAS_LENGTH = 10.0
@@ -154,16 +155,16 @@ class Trainee(nn.Module):
         self.patch_head = SlotHead(sam_width, PATCH_SLOTS, len(tokenizer))
         self.cell_head = SlotHead(hidden_size, PATCH_SLOTS * (TOKEN_SIDE // PATCH_SIDE) ** 2, len(tokenizer))
         self._patches = torch.empty(0)
-        self._guides: list[Tensor] = []
+        self._looks: list[tuple[str, Tensor]] = []
         self._balance: list[Tensor] = []
-        self._num_image_tokens = 0
+        self._num_text_tokens = 0
         self._initialise()
         self._use_fast_attention()
 
     def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to descend, and its parts for the eye."""
         side = batch.views.shape[-1] // TOKEN_SIDE
-        self._guides, self._balance, self._num_image_tokens = [], [], side * (side + 1)
+        self._looks, self._balance, self._num_text_tokens = [], [], batch.ids.shape[1]
         views = batch.views.to(torch.bfloat16).mul_(1 / 127.5).sub_(1)
         cells = self.model.model.multi_modal_projector(self.model.model.vision_tower(views).last_hidden_state)
         losses = {
@@ -174,7 +175,7 @@ class Trainee(nn.Module):
             logits = self.model.lm_head(self._decode(cells.view(len(views), side, side, -1), batch.ids)).float()
             losses |= {
                 "text": functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED),
-                "guide": self._guide_loss(batch.cells, side),
+                "looks": self._look_loss(batch.cells, side),
                 "balance": torch.stack(self._balance).mean(),
             }
         total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
@@ -197,11 +198,24 @@ class Trainee(nn.Module):
         chosen = (slots != self.pad) | (torch.rand(slots.shape) < EMPTY_SHARE)
         return functional.cross_entropy(head(units, chosen).float(), slots[chosen])
 
-    def _guide_loss(self, cells: Tensor, side: int) -> Tensor:
+    def _look_loss(self, cells: Tensor, side: int) -> Tensor:
+        """Cross entropy of the attention of the heads in `LOOKS`, wherever the next character stands on the page."""
         known = cells != IGNORED
-        targets = cells[known]
-        targets = targets + targets // side  # each row of embeddings ends with a newline's
-        losses = [functional.cross_entropy(guide[known].float(), targets) for guide in self._guides]
+        _, row = known.nonzero(as_tuple=True)
+        start = 1 + side * (side + 1) + 1  # of the text: behind BOS, the image and its separator
+        next_ones = 1 + cells + cells // side  # each row of embeddings ends with a newline's
+        here = torch.cat((next_ones[:, :1], next_ones[:, :-1]), dim=1)
+        here_is_known = torch.cat((known[:, :1], known[:, :-1]), dim=1)[known]
+        targets = {
+            "one before": start + row - 1,
+            "two before": start + row - 2,
+            "here": torch.where(here_is_known, here[known], IGNORED),
+            "next": next_ones[known],
+        }
+        losses = [
+            functional.cross_entropy(scores[known].float(), targets[look], ignore_index=IGNORED)
+            for look, scores in self._looks
+        ]
         return torch.stack(losses).mean()
 
     def _initialise(self) -> None:
@@ -257,9 +271,10 @@ class Trainee(nn.Module):
         if module.is_causal:
             length = query.shape[-2]
             mask = query.new_full((length, length), -math.inf).triu(1)
-            if module.layer_idx in GUIDED_LAYERS:
-                end = self._num_image_tokens + 1
-                self._guides.append(query[:, 0, end + 1 :] @ key[:, 0, 1:end].mT)
+            count = self._num_text_tokens
+            for head, look in enumerate(LOOKS[module.layer_idx]):
+                scores = query[:, head, -count:] @ key[:, head].mT + mask[-count:]
+                self._looks.append((look, scores))
         return attend(query, key, value, mask).transpose(1, 2), None
 
     def _note_patches(self, _: nn.Module, arguments: tuple[Tensor]) -> None:
