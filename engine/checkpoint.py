@@ -129,7 +129,7 @@ def _default_mode(name: str) -> ImageMode | None:
         LoadError: its views have no whole number of embeddings.
     """
     written = get_image_processor_config(name)
-    if "size" not in written:
+    if not isinstance(written.get("size"), dict):
         return None
     side = written["size"].get("height", 0)
     mode = ImageMode(side, written.get("tile_size", side), crop=written.get("crop_to_patches", True))

@@ -109,14 +109,14 @@ def parse_mode(text: bytes, modes: Mapping[str, ImageMode], default: ImageMode) 
         first = error.errors()[0]
         field = str(first["loc"][0]) if first["loc"] else "image_parameters"
         raise InvalidRequest(field, first["msg"]) from error
-    is_given = given.model_dump(exclude_none=True)
-    if not is_given:
+    stated = given.model_dump(exclude_none=True)
+    if not stated:
         return default
     if given.mode is None:
         return _mode_of_sizes(given, modes, default)
     if given.mode not in modes:
         raise InvalidRequest("mode", f"there is no mode {given.mode!r}; this model has {', '.join(modes)}")
-    if len(is_given) > 1:
+    if len(stated) > 1:
         raise InvalidRequest("mode", "it says all about the sizes; leave base_size, image_size and crop_mode out")
     return modes[given.mode]
 

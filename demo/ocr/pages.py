@@ -120,7 +120,7 @@ class Page:
         lines = [line for block in self.blocks for line in block.lines if line.text.strip() not in ("", "-")]
         unique = [line for line in lines if sum(line.text in other.text for other in lines) == 1] or lines
         line = rng.choice(unique)
-        return _text(line.answer()).strip(), self._located(line.answer(), line.box)
+        return text_of(line.answer()).strip(), self._located(line.answer(), line.box)
 
     def _located(self, said: Answer, box: BoxOf) -> Answer:
         return _with_box(_strip(said), self._place(box), box)
@@ -131,11 +131,8 @@ class Page:
         return tuple(min(max(round(value), 0), MAX_COORDINATE) for value in scaled)
 
 
-def _text(answer: Answer) -> str:
+def text_of(answer: Answer) -> str:
     return "".join(token for token, _ in answer)
-
-
-text_of = _text
 
 
 def _strip(answer: Answer) -> Answer:

@@ -24,6 +24,8 @@ from demo.ocr.tokenizer import make_tokenizer
 from demo.ocr.train import Training, save_state
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
+from engine.errors import LoadError
+from engine.images import ImageMode
 
 MAKER = PageMaker(fonts=(PILLOWS_OWN,), code_fonts=(PILLOWS_OWN,))
 """No font but the one that comes with Pillow, so that a bare machine draws it."""
@@ -179,6 +181,7 @@ def test_what_is_trained_is_what_is_served(tokenizer: PreTrainedTokenizerFast, t
     trainee.save(tmp_path, tokenizer)
     checkpoint = load_checkpoint(EngineConfig(checkpoint=str(tmp_path), device="cpu", dtype="float32"))
     assert checkpoint.vision is not None
+    assert checkpoint.vision.default_mode == ImageMode(VIEW_SIDE, VIEW_SIDE, crop=False)
     views = np.random.default_rng(0).integers(0, 256, (1, 448, 448, 3), np.uint8)
     served = checkpoint.vision.encode(views)
     trainee.model.to(torch.bfloat16).float()  # rounded as the checkpoint is
@@ -187,3 +190,12 @@ def test_what_is_trained_is_what_is_served(tokenizer: PreTrainedTokenizerFast, t
     with torch.no_grad():
         learned = core.multi_modal_projector(core.vision_tower(pixels).last_hidden_state)
     torch.testing.assert_close(learned, served, rtol=1e-3, atol=1e-3)
+
+
+def test_a_view_without_a_whole_number_of_embeddings_is_refused(
+    tokenizer: PreTrainedTokenizerFast, tmp_path: Path
+) -> None:
+    Trainee(tokenizer).save(tmp_path, tokenizer)
+    (tmp_path / "preprocessor_config.json").write_text('{"size": {"height": 100, "width": 100}}')
+    with pytest.raises(LoadError, match="no multiple of 64 pixels"):
+        load_checkpoint(EngineConfig(checkpoint=str(tmp_path), device="cpu"))
