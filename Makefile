@@ -80,7 +80,7 @@ train-ocr: $(INSTALLED) ## the same for the OCR demo checkpoint; needs Debian's 
 readme: $(INSTALLED) ## set anew what README's examples print; needs `make up`
 	$(PY) -m demo.readme
 
-.PHONY: bench-engine bench-ttft bench-ocr
+.PHONY: bench-engine bench-ttft bench-ocr bench-demo
 bench-engine: $(INSTALLED) ## the engine beside transformers' generate, tokens per second
 	$(PY) -m benchmarks.engine_vs_generate
 
@@ -89,6 +89,9 @@ bench-ttft: $(INSTALLED) ## time to first token through the adapter and straight
 
 bench-ocr: $(INSTALLED) ## pages per minute, one at a time and 16 at once, and a long PDF; needs `make up`
 	$(PY) -m benchmarks.ocr_pages
+
+bench-demo: $(INSTALLED) ## one user's waits on the demo checkpoints: tokens per second, seconds a page; needs `make up`
+	$(PY) -m benchmarks.demo_models
 
 .PHONY: lint
 lint: $(INSTALLED) ## ruff and mypy --strict

@@ -7,27 +7,10 @@ import argparse
 from pathlib import Path
 
 import torch
-from tqdm import tqdm
 
-from demo.card import table, write_block
+from demo.card import report
 from demo.coder.checkpoint import Coder
-from demo.coder.figures import Figure, all_figures
-
-FIGURES = "figures"
-
-
-def report(folder: Path, card: Path | None = None, verbose: bool = False) -> list[Figure]:
-    """Measures, prints and, where a card is given, writes the figures."""
-    found: list[Figure] = []
-    for figure in tqdm(all_figures(Coder(folder)), unit="figure", desc="evaluating"):
-        found.append(figure)
-        tqdm.write(f"{figure.title:<66} {figure.value}")
-        if verbose:
-            for question in figure.missed:
-                tqdm.write(f"    missed: {question}")
-    if card:
-        write_block(card, FIGURES, table(found))
-    return found
+from demo.coder.figures import all_figures
 
 
 def main() -> None:
@@ -39,7 +22,8 @@ def main() -> None:
     parser.add_argument("--verbose", action="store_true", help="print the questions that went wrong")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    report(arguments.folder, arguments.folder / "README.md" if arguments.write else None, arguments.verbose)
+    card = arguments.folder / "README.md" if arguments.write else None
+    report(all_figures(Coder(arguments.folder)), card, arguments.verbose)
 
 
 if __name__ == "__main__":

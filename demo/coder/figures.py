@@ -4,10 +4,10 @@ import ast
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
 from transformers import set_seed
 
+from demo.card import Figure, share
 from demo.coder import talk, wishes, wordings
 from demo.coder.checkpoint import Coder
 from demo.coder.conversations import SORT, Message, assistant, is_class, user
@@ -27,19 +27,10 @@ STYLED = tuple(task for task in TASKS if own_name(task))[::4]
 COMPLETION_TOKENS = 120
 
 
-@dataclass(frozen=True)
-class Figure:
-    """One line of the table; `missed` are the questions that went wrong."""
-
-    title: str
-    value: str
-    missed: tuple[str, ...] = ()
-
-
-def counted(title: str, asked: Sequence[str], good: Sequence[bool]) -> Figure:
-    """'9/10 (90.0 %)'."""
-    value = f"{sum(good)}/{len(good)} ({sum(good) / len(good):.1%})".replace("%", " %")
-    return Figure(title, value, tuple(question for question, right in zip(asked, good, strict=True) if not right))
+def counted(title: str, asked: Sequence[str], good: Sequence[bool], wanted: str = "") -> Figure:
+    """How many of the questions went well."""
+    missed = tuple(question for question, right in zip(asked, good, strict=True) if not right)
+    return Figure(title, share(sum(good), len(good)), wanted, missed)
 
 
 def passing(tasks: Sequence[Task], replies: Sequence[str], names: Sequence[str | None] | None = None) -> list[bool]:
@@ -83,7 +74,7 @@ def task_figures(coder: Coder) -> Iterator[Figure]:
     hundred = set(random.Random("tasks").sample(TASKS, 100))
     chosen = [(pair[1], right) for pair, right in zip(pairs, good, strict=True) if pair[0] in hundred]
     yield counted(
-        "100 tasks × 3 held-out wordings: code passes", [q for q, _ in chosen], [right for _, right in chosen]
+        "100 tasks × 3 held-out wordings: code passes", [q for q, _ in chosen], [right for _, right in chosen], "≥ 85 %"
     )
     yield counted(f"all {len(TASKS)} tasks × 3 held-out wordings", [question for _, question in pairs], good)
     questions = [first_question(task) for task in TASKS]
@@ -218,6 +209,7 @@ def code_figures(coder: Coder) -> Iterator[Figure]:
         f"a missing line in {len(SNIPPETS)} held-out programs: they run",
         [f"{s.line.strip()} ≠ {text.strip()}" for s, text in zip(SNIPPETS, filled, strict=True)],
         run_all(programs),
+        "≥ 40 %",
     )
     held_out = read_library().held_out
     prefixes = beginnings(held_out, 100)
@@ -227,6 +219,7 @@ def code_figures(coder: Coder) -> Iterator[Figure]:
         "plain completions of held-out library code: `ast.parse` accepts",
         [f"{prefix[-60:]!r} {text!r}" for prefix, text in zip(prefixes, texts, strict=True)],
         [code is not None and parses(code) for code in cut],
+        "≥ 70 %",
     )
     tasks = [task for task in TASKS if task.example and not is_class(task)]
     heads = [head_of(task) for task in tasks]

@@ -16,9 +16,10 @@ import torch
 from tqdm import tqdm
 from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-from demo.card import machine, write_block
+from demo.card import machine, report, write_block
+from demo.coder.checkpoint import Coder
 from demo.coder.data import Corpus, tokenizer_texts
-from demo.coder.evaluate import report
+from demo.coder.figures import all_figures
 from demo.coder.library import read_library
 from demo.coder.model import MAX_LENGTH, configuration, held, loss_of, new_model, optimizers, save
 from demo.coder.replies import verify
@@ -200,7 +201,7 @@ def main() -> None:
     if card.exists():
         write_block(card, "training", run.summary)
     if arguments.evaluate:
-        report(arguments.out, card if card.exists() else None)
+        report(all_figures(Coder(arguments.out)), card if card.exists() else None)
 
 
 if __name__ == "__main__":

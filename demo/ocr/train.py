@@ -16,12 +16,15 @@ from torch.utils.data import DataLoader
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
+from demo.card import machine, report, write_block
 from demo.memory import keep_memory
 from demo.ocr.data import Batch, Batches, Stage
+from demo.ocr.figures import all_figures
 from demo.ocr.fonts import check_fonts
 from demo.ocr.model import Trainee
 from demo.ocr.muon import Muon
 from demo.ocr.pages import BlockType, PageMaker
+from demo.ocr.reader import Reader
 from demo.ocr.tokenizer import make_tokenizer
 
 PROJECT = Path(__file__).parents[2]
@@ -39,11 +42,11 @@ STAGES = (
         rate=0.006, prompt_weights=None,
     ),
     Stage(
-        "lines", 2500, 16,
+        "lines", 1500, 16,
         PageMaker(view=448, min_lines=2, max_lines=12, min_proportion=0.6, max_characters=260, kinds=_DENSE),
         rate=0.004, prompt_weights=(0.75, 0.05, 0.15, 0.05),
     ),
-    Stage("pages", 3000, 8, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
+    Stage("pages", 2000, 8, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
 )  # fmt: skip
 
 
@@ -55,6 +58,7 @@ class Training:
         self.trainee = Trainee(tokenizer)
         self.num_steps = num_steps
         self.step = 0
+        self.seconds = 0.0
         self._exact = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.trainee.named_parameters()}
         matrices = self.trainee.matrix_names()
         self.optimizers: list[torch.optim.Optimizer] = [
@@ -66,8 +70,14 @@ class Training:
         ]  # fmt: skip
         self.trainee.to(torch.bfloat16)
 
+    @property
+    def summary(self) -> str:
+        """What the training was, in a sentence."""
+        return f"{self.step} steps, seed {SEED}: {self.seconds / 60:.0f} minutes on {machine()}, one of them drawing."
+
     def learn(self, batch: Batch, rate: float) -> dict[str, float]:
         """One step; the parts of its loss. The model computes in bfloat16, its float32 weights are the optimizers'."""
+        started_s = time.perf_counter()
         left = (self.num_steps - self.step) / (DECAY_SHARE * self.num_steps)
         rate *= min((self.step + 1) / WARMUP_STEPS, 1.0, left)
         torch.manual_seed(self.step)
@@ -85,6 +95,7 @@ class Training:
             optimizer.zero_grad()
         self._round()
         self.step += 1
+        self.seconds += time.perf_counter() - started_s
         return {name: part.item() for name, part in parts.items()}
 
     @torch.no_grad()
@@ -95,12 +106,13 @@ class Training:
     def state(self) -> dict[str, Any]:
         return {
             "step": self.step,
+            "seconds": self.seconds,
             "weights": {name: weight.detach() for name, weight in self._exact.items()},
             "optimizers": [optimizer.state_dict() for optimizer in self.optimizers],
         }
 
     def load(self, state: dict[str, Any]) -> None:
-        self.step = state["step"]
+        self.step, self.seconds = state["step"], state["seconds"]
         with torch.no_grad():
             for name, weight in self._exact.items():
                 weight.copy_(state["weights"][name])
@@ -149,11 +161,18 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=1, help="processes that draw pages")
     parser.add_argument("--state", type=Path, default=STATE)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--evaluate", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_memory()
     training = train(arguments.state, arguments.workers)
     training.trainee.save(arguments.out, make_tokenizer())
+    print(f"saved to {arguments.out}. {training.summary}")
+    card = arguments.out / "README.md" if (arguments.out / "README.md").exists() else None
+    if card:
+        write_block(card, "training", training.summary)
+    if arguments.evaluate:
+        report(all_figures(Reader(arguments.out, arguments.threads)), card)
 
 
 if __name__ == "__main__":

@@ -10,11 +10,11 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from demo.card import table, write_block
+from demo.card import Figure, table, write_block
 from demo.coder import wishes, wordings
 from demo.coder.conversations import conversation
 from demo.coder.data import Corpus, hole_in, one_line
-from demo.coder.figures import Figure, held_out_questions
+from demo.coder.figures import held_out_questions
 from demo.coder.library import beginnings, cut_at_last_statement, parses, statement_ends, units_of
 from demo.coder.model import configuration, new_model
 from demo.coder.names import is_held_out, name
