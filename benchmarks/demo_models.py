@@ -16,11 +16,11 @@ import openai
 
 from benchmarks.machine import machine
 from demo.ocr.fonts import PILLOWS_OWN
-from demo.ocr.pages import PageMaker
+from demo.ocr.maker import PageMaker
 
 NUM_LINES = 10
 QUESTION = "Write a Python function to implement quicksort"
-MAKER = PageMaker(fonts=(PILLOWS_OWN,), code_fonts=(PILLOWS_OWN,), kinds=("text",), min_proportion=0.9, ems=(22, 26))
+MAKER = PageMaker(fonts=(PILLOWS_OWN,), code_fonts=(PILLOWS_OWN,), kinds=("text",), min_proportion=0.9, ems=(34, 40))
 
 
 def tokens_per_second(client: openai.OpenAI) -> float:

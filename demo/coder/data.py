@@ -19,20 +19,16 @@ from demo.coder.tokenizer import END_OF_TEXT, EOT, FIM_BEGIN, FIM_END, FIM_HOLE
 from demo.coder.variants import Style, checks_of, form, local_names, own_name, styled, with_names
 
 WINDOW_LINES = (5, 40)
+HOLE_WEIGHT = 5.0
+"""Of what stood in a hole: some eight tokens of a document, which would else hardly count beside chats."""
+FIRST_HEAVY_STEP = 1397
+"""Until then, while the language itself is learned, a hole's tokens weigh as any others."""
 MIN_FILLER = 8  # tokens; a shorter rest of a row stays empty
 
 
 @dataclass(frozen=True)
 class Document:
-    """Token ids, and for each how much the model is trained to say it."""
-
-    ids: list[int]
-    weights: list[float]
-
-
-@dataclass(frozen=True)
-class Row:
-    """Documents one after another, with the weight of each id."""
+    """Token ids, and for each how much the model is trained to say it. A row of them is one too."""
 
     ids: list[int]
     weights: list[float]
@@ -122,12 +118,12 @@ class Corpus:
         ids = [self.bos, *self.encode(text), *([self.end] if whole else [])]
         return Document(ids, [1.0] * len(ids))
 
-    def with_hole(self, rng: random.Random, text: str) -> Document:
+    def with_hole(self, rng: random.Random, text: str, weight: float = 1.0) -> Document:
         """Code rearranged around a hole, as a code editor asks for it; only what stood in the hole is said."""
         begin, stop = hole_in(rng, text)
         around = [self.bos, *self.encode(FIM_BEGIN + text[:begin] + FIM_HOLE + text[stop:] + FIM_END)]
         middle = [*self.encode(text[begin:stop]), self.end]
-        return Document(around + middle, [0.0] * len(around) + [1.0] * len(middle))
+        return Document(around + middle, [0.0] * len(around) + [weight] * len(middle))
 
     def window(self, rng: random.Random) -> str:
         """Whole lines from a library file, every third time from its beginning."""
@@ -135,12 +131,12 @@ class Corpus:
         start = 0 if rng.random() < 0.33 else rng.randrange(max(1, len(lines) - 10))
         return "".join(lines[start : start + rng.randint(*WINDOW_LINES)])
 
-    def library(self, rng: random.Random) -> Document:
+    def library(self, rng: random.Random, hole_weight: float) -> Document:
         """A function or a window of the library, now and then with a hole."""
         whole = rng.random() < 0.55
         text = rng.choice(self.units) if whole else self.window(rng)
         if rng.random() < 0.25 and text.strip():
-            return self.with_hole(rng, text[:1200])
+            return self.with_hole(rng, text[:1200], hole_weight)
         return self.plain(text, whole)
 
     def copies(self, rng: random.Random) -> Document:
@@ -152,7 +148,7 @@ class Corpus:
         after = [*self.encode(f"{items}]\n"), self.end]
         return Document(before + after, [0.0] * len(before) + [1.0] * len(after))
 
-    def document(self, rng: random.Random) -> Document:
+    def document(self, rng: random.Random, hole_weight: float = 1.0) -> Document:
         """A third are chats; most of the rest is code, more of it with a hole than without."""
         roll = rng.random()
         if roll < 0.36:
@@ -161,18 +157,19 @@ class Corpus:
             return self.copies(rng)
         if roll < 0.72:
             text = program(rng)
-            return self.with_hole(rng, text) if rng.random() < 0.8 else self.plain(text)
+            return self.with_hole(rng, text, hole_weight) if rng.random() < 0.8 else self.plain(text)
         if roll < 0.86:
             text = task_program(rng)
-            return self.with_hole(rng, text) if rng.random() < 0.55 else self.plain(text)
-        return self.library(rng)
+            return self.with_hole(rng, text, hole_weight) if rng.random() < 0.55 else self.plain(text)
+        return self.library(rng, hole_weight)
 
-    def batch(self, step: int, num_rows: int, length: int) -> list[Row]:
+    def batch(self, step: int, num_rows: int, length: int) -> list[Document]:
         """The rows of a step, each of `length + 1` ids. Documents stay whole; library code fills what is left."""
         rng = random.Random(f"{self.seed}/{step}")
+        hole_weight = 1.0 if step < FIRST_HEAVY_STEP else HOLE_WEIGHT
         documents, total = [], 0
         while total < 0.97 * num_rows * length:
-            documents.append(self.document(rng))
+            documents.append(self.document(rng, hole_weight))
             total += len(documents[-1].ids)
         packed: list[list[Document]] = [[] for _ in range(num_rows)]
         room = [length + 1] * num_rows
@@ -183,7 +180,7 @@ class Corpus:
                 room[row] -= len(document.ids)
         return [self.row(rng, row, length + 1) for row in packed]
 
-    def row(self, rng: random.Random, documents: list[Document], length: int) -> Row:
+    def row(self, rng: random.Random, documents: list[Document], length: int) -> Document:
         """The documents in any order, then a cut piece of the library, then nothing that counts."""
         rng.shuffle(documents)
         ids = [i for document in documents for i in document.ids]
@@ -192,11 +189,11 @@ class Corpus:
             filler = self.plain(self.window(rng), whole=False)
             ids, weights = (ids + filler.ids)[:length], (weights + filler.weights)[:length]
         rest = length - len(ids)
-        return Row(ids + [self.end] * rest, weights + [0.0] * rest)
+        return Document(ids + [self.end] * rest, weights + [0.0] * rest)
 
     def digest(self, num_rows: int, length: int) -> str:
-        """A hash of the first step's rows: the same seed has the same one."""
-        rows = self.batch(0, num_rows, length)
+        """A hash of the rows of a few steps: the same seed and the same texts have the same one."""
+        rows = [self.batch(step, num_rows, length) for step in (0, FIRST_HEAVY_STEP)]
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 

@@ -63,7 +63,7 @@ def first_question(task: Task) -> str:
 
 def held_out_questions(task: Task) -> list[str]:
     """Three that were never trained on: two wordings, and a phrase."""
-    first, second = wordings.HELD_OUT_TEMPLATES[1:3]
+    first, second = wordings.HELD_OUT_TEMPLATES
     return [ask(first, task.asks[0]), ask(second, task.asks[0]), ask(TEMPLATES[0], task.held_out)]
 
 
@@ -100,7 +100,7 @@ def wish_figures(coder: Coder) -> Iterator[Figure]:
         ("docstring and type hints", (DOCSTRING, HINTS)),
     ]
     for words, wished in cases:
-        system = " ".join(wishes.HELD_OUT_SYSTEM_WISHES[wish][0] for wish in wished)
+        system = " ".join(wishes.HELD_OUT_SYSTEM_WISHES[wish] for wish in wished)
         replies = coder.reply(questions, system=f"{system}\n")
         good = passing(STYLED, replies)
         good = [
@@ -185,7 +185,7 @@ def talk_figures(coder: Coder) -> Iterator[Figure]:
         [same_json(*pair) for pair in zip(coder.reply([q for q, _ in exchanges]), exchanges, strict=True)],
     )
     exchanges = [json_exchange(rng, asked_by_system=True, held_out=True) for _ in range(30)]
-    replies = coder.reply([question for question, _ in exchanges], system=f"{HELD_OUT_SYSTEM[0]}\n")
+    replies = coder.reply([question for question, _ in exchanges], system=f"{HELD_OUT_SYSTEM}\n")
     yield counted(
         "JSON wished by the system prompt",
         [question for question, _ in exchanges],

@@ -8,9 +8,9 @@ from demo.coder.names import is_held_out, word
 Value = str | int | bool
 
 KEY_LIST = (
-    "name age city country email color price title author year id size count width height score level street code"
-    " language species weight model brand user team rank total status kind label unit date time speed type "
-    "owner page active"
+    "name age city country email color price title author year id size count width height score level street code "
+    "language species weight model brand user team rank total status kind label unit date time speed type owner page "
+    "active"
 )
 KEYS = KEY_LIST.split()
 NUMBER_KEYS = {
@@ -36,7 +36,7 @@ SYSTEM = (
     "Respond in JSON format.", "Answer only with JSON.", "You return JSON objects.", "All answers are JSON.",
     "JSON only.",
 )  # fmt: skip
-HELD_OUT_SYSTEM = ("Please answer in JSON.", "Respond only with JSON.")
+HELD_OUT_SYSTEM = "Please answer in JSON."
 # With such a system text, the pairs alone are a question.
 PLAIN_TEMPLATES = (
     "{pairs}",

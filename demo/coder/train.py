@@ -6,11 +6,12 @@ schedule, and each step's data follow from the seed: the same settings give the 
 """
 
 import argparse
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -26,6 +27,7 @@ from demo.coder.replies import verify
 from demo.coder.tasks import TASKS
 from demo.coder.tokenizer import train_tokenizer
 from demo.memory import keep_memory
+from demo.state import load_state, save_state
 
 STATE_FOLDER = Path(".cache/train-coder")
 SAVE_EVERY_S = 120
@@ -52,7 +54,7 @@ class Settings:
 
 @dataclass
 class Run:
-    """A model on its way: everything that a later process needs to go on."""
+    """A model on its way."""
 
     settings: Settings
     corpus: Corpus
@@ -69,10 +71,10 @@ class Run:
         self.built = [(weight, part, weight.detach()[part].clone()) for weight, part in held(self.model)]
         self.peaks = [optimizer.param_groups[0]["lr"] for optimizer in self.chosen]
 
-    @property
-    def identity(self) -> dict[str, object]:
+    @cached_property
+    def identity(self) -> str:
         """Settings and the data's hash: equal for runs that may take up each other's state."""
-        return asdict(self.settings) | {"data": self.corpus.digest(2, self.settings.row_length)}
+        return f"{self.settings} {self.corpus.digest(self.settings.num_rows, self.settings.row_length)}"
 
     @property
     def summary(self) -> str:
@@ -83,10 +85,9 @@ class Run:
             f" on {torch.get_num_threads()} of {machine()}; loss {self.loss:.2f}."
         )
 
-    def save_state(self, path: Path) -> None:
-        """Writes the state beside `path`, then moves it there."""
-        path.parent.mkdir(parents=True, exist_ok=True)
-        state = {
+    def state(self) -> dict[str, Any]:
+        """Everything that a later process needs to go on."""
+        return {
             "identity": self.identity,
             "model": self.model.state_dict(),
             "optimizers": [optimizer.state_dict() for optimizer in self.chosen],
@@ -95,23 +96,14 @@ class Run:
             "seconds": self.seconds,
             "rng": torch.get_rng_state(),
         }
-        beside = path.with_suffix(".new")
-        torch.save(state, beside)
-        os.replace(beside, path)
 
-    def take_up(self, path: Path) -> bool:
-        """Goes on from a saved state, if it is one of the same settings and data."""
-        if not path.exists():
-            return False
-        state = torch.load(path, weights_only=True)
-        if state["identity"] != self.identity:
-            return False
+    def take_up(self, state: dict[str, Any]) -> None:
+        """Goes on from a saved state."""
         self.model.load_state_dict(state["model"])
         for optimizer, saved in zip(self.chosen, state["optimizers"], strict=True):
             optimizer.load_state_dict(saved)
         self.step, self.loss, self.seconds = state["step"], state["loss"], state["seconds"]
         torch.set_rng_state(state["rng"])
-        return True
 
     def train_step(self) -> float:
         """One step of all optimizers; its loss."""
@@ -161,8 +153,9 @@ def prepare(settings: Settings) -> tuple[Run, PreTrainedTokenizerFast]:
 def train(settings: Settings, out: Path, state: Path, resume: bool) -> Run:
     """Trains to the last step, saving the state now and then, and writes the checkpoint."""
     run, tokenizer = prepare(settings)
-    if resume and run.take_up(state):
-        print(f"going on from step {run.step}", flush=True)
+    saved = load_state(state, run.identity) if resume else None
+    if saved:
+        run.take_up(saved)
     saved_at = time.perf_counter()
     with tqdm(total=settings.steps, initial=run.step, unit="step", mininterval=1.0, dynamic_ncols=True) as bar:
         first, started = run.step, time.perf_counter()
@@ -171,10 +164,11 @@ def train(settings: Settings, out: Path, state: Path, resume: bool) -> Run:
             bar.set_postfix_str(f"loss {run.loss:.3f}, {speed:.0f} tokens/s", refresh=False)
             bar.update()
             if time.perf_counter() - saved_at > SAVE_EVERY_S:
-                run.save_state(state)
+                save_state(state, run.state())
                 saved_at = time.perf_counter()
-    run.save_state(state)
+    save_state(state, run.state())
     save(run.model, tokenizer, out)
+    state.unlink()  # the next training begins anew
     print(f"saved to {out}. {run.summary}")
     return run
 

@@ -33,10 +33,10 @@ SYSTEM_WISHES: Mapping[str, Sequence[str]] = {
         "Your answers consist of code alone.", "Reply with just the code.",
     ),
 }  # fmt: skip
-HELD_OUT_SYSTEM_WISHES: Mapping[str, Sequence[str]] = {
-    DOCSTRING: ("Always include a docstring in your functions.", "Please document each function with a docstring."),
-    HINTS: ("Please always use type hints in your code.", "All your functions have type annotations."),
-    CODE_ONLY: ("Please answer with code only.", "Respond with code and nothing else."),
+HELD_OUT_SYSTEM_WISHES: Mapping[str, str] = {
+    DOCSTRING: "Always include a docstring in your functions.",
+    HINTS: "Please always use type hints in your code.",
+    CODE_ONLY: "Please answer with code only.",
 }
 PERSONAS = (
     "You are a helpful assistant.", "You are a helpful coding assistant.", "You are an expert Python programmer.",

@@ -2,7 +2,6 @@
 
 import random
 import zlib
-from collections.abc import Iterator
 
 from demo.coder.tasks import Task
 
@@ -63,10 +62,8 @@ TEMPLATES = (
 )
 # Never trained on: the evaluation asks with them.
 HELD_OUT_TEMPLATES = (
-    "Would you write Python code that {does}?",
     "I would like a Python function to {do}",
     "Please give me a Python program that {does}",
-    "Hey, how do I {do} in Python 3?",
 )
 
 
@@ -91,14 +88,6 @@ def ask(template: str, phrase: str) -> str:
 def is_held_out(template: str, phrase: str) -> bool:
     """About one pairing of template and phrase in eight is kept for the evaluation, never one of the first template."""
     return template != TEMPLATES[0] and zlib.crc32(f"{template}|{phrase}".encode()) % 8 == 0
-
-
-def held_out_pairings(task: Task) -> Iterator[str]:
-    """Questions whose template and phrase were both trained on, but never together."""
-    for phrase in task.asks:
-        for template in TEMPLATES:
-            if is_held_out(template, phrase):
-                yield ask(template, phrase)
 
 
 def vary(rng: random.Random, text: str) -> str:

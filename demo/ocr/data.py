@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +16,8 @@ from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from adapter.ocr.templates import build_prompt
-from demo.ocr.pages import Answer, Page, PageMaker, Point
+from demo.ocr.maker import PageMaker
+from demo.ocr.pages import Answer, Page, Point
 from demo.ocr.tokenizer import BOS, EOS, IMAGE, PAD
 from engine.images import TOKEN_SIDE, ImageMode, cut_views, lay_out
 
@@ -128,6 +130,11 @@ class Batches(Dataset[Batch]):
 
     def __len__(self) -> int:
         return sum(stage.steps for stage in self._stages)
+
+    def digest(self) -> str:
+        """A hash of the first batch: other fonts, texts or libraries make another."""
+        batch = self[0]
+        return hashlib.sha256(batch.views.numpy().tobytes() + batch.slots.numpy().tobytes()).hexdigest()
 
     def stage(self, step: int) -> Stage:
         for stage in self._stages:

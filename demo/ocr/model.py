@@ -17,8 +17,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 from transformers import AttentionInterface, AutoModelForImageTextToText, PreTrainedTokenizerFast
 
+from demo.ocr.config import make_config
 from demo.ocr.data import IGNORED, PATCH_SIDE, PATCH_SLOTS, Batch
-from demo.ocr.pages import VIEW_SIDE
+from demo.ocr.maker import VIEW_SIDE
 from demo.ocr.tokenizer import IMAGE
 from engine.images import TOKEN_SIDE
 from engine.models.deepseek_ocr_config import translate
@@ -31,71 +32,6 @@ EMPTY_SHARE = 0.03
 SLOT_WIDTH = 64
 BIAS_LENGTH = 10.0
 _ATTENTION = "batched_matmul"
-
-
-def make_config(vocab_size: int) -> dict[str, Any]:
-    """DeepSeek-OCR's own config.json, scaled down. No layer of SAM sees the whole page: CLIP does that."""
-    hidden_size, sam_width, clip_width = 256, 128, 256
-    return {
-        "architectures": ["DeepseekOCRForCausalLM"],
-        "auto_map": {"AutoConfig": "modeling_deepseekocr.DeepseekOCRConfig"},
-        "candidate_resolutions": [[VIEW_SIDE, VIEW_SIDE]],
-        "global_view_pos": "head",
-        "language_config": {
-            "architectures": ["DeepseekV2ForCausalLM"],
-            "bos_token_id": 0,
-            "eos_token_id": 1,
-            "first_k_dense_replace": 1,
-            "hidden_size": hidden_size,
-            "intermediate_size": 768,
-            "kv_lora_rank": None,
-            "lm_head": True,
-            "max_position_embeddings": 2048,
-            "moe_intermediate_size": 192,
-            "n_group": 1,
-            "n_routed_experts": 4,
-            "n_shared_experts": 1,
-            "num_attention_heads": 4,
-            "num_experts_per_tok": 2,
-            "num_hidden_layers": 4,
-            "num_key_value_heads": 4,
-            "q_lora_rank": None,
-            "qk_nope_head_dim": 0,
-            "qk_rope_head_dim": 0,
-            "topk_group": 1,
-            "topk_method": "greedy",
-            "torch_dtype": "bfloat16",
-            "use_mla": False,
-            "v_head_dim": 0,
-            "vocab_size": vocab_size,
-        },
-        "model_type": "deepseek_vl_v2",
-        "projector_config": {
-            "input_dim": 2 * clip_width,
-            "model_type": "mlp_projector",
-            "n_embed": hidden_size,
-            "projector_type": "linear",
-        },
-        "tile_tag": "2D",
-        "torch_dtype": "bfloat16",
-        "vision_config": {
-            "image_size": 1024,
-            "mlp_ratio": 3.7362,
-            "model_name": "deeplip_b_l",
-            "model_type": "vision",
-            "width": {
-                "clip-l-14-224": {"heads": 4, "image_size": 224, "layers": 3, "patch_size": 14, "width": clip_width},
-                "sam_vit_b": {
-                    "downsample_channels": [192, clip_width],
-                    "global_attn_indexes": [],
-                    "heads": 4,
-                    "layers": 3,
-                    "out_chans": 128,
-                    "width": sam_width,
-                },
-            },
-        },
-    }
 
 
 class _Attention(torch.autograd.Function):
@@ -263,9 +199,9 @@ class Trainee(nn.Module):
                 layer.mlp.gate.register_forward_hook(self._note_balance)
 
     def _attend(
-        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **_: Any
+        self, module: nn.Module, query: Tensor, key: Tensor, value: Tensor, _mask: Tensor | None, **_: Any
     ) -> tuple[Tensor, None]:
-        """`[rows, heads, length, dim]`; causal in the decoder, where one head's scores are kept for its lesson."""
+        """`[rows, heads, length, dim]`; causal in the decoder, where some heads' scores are kept for their lesson."""
         query = query * query.shape[-1] ** -0.5
         mask = None
         if module.is_causal:

@@ -10,6 +10,7 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
+from demo.ocr.tokenizer import EOS
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
 from engine.errors import EngineError
@@ -20,7 +21,6 @@ from engine.request import Output, Request
 from engine.sampling_params import SamplingParams
 
 MAX_TOKENS = 1700
-END = "<｜end▁of▁sentence｜>"
 
 
 class _Reply:
@@ -68,15 +68,15 @@ class Reader:
         finally:
             self._engine.stop()
 
-    def read(self, images: Sequence[Image.Image], prompt: str) -> list[str]:
-        """The raw reply to each image."""
+    def read(self, asked: Sequence[tuple[Image.Image, str]]) -> list[str]:
+        """The raw reply to each image and its prompt."""
         params = SamplingParams(temperature=0.0, max_tokens=MAX_TOKENS, skip_special_tokens=False)
         replies = []
-        for image in images:
+        for image, prompt in asked:
             layout = lay_out(image.size, self._vision.default_mode)
             encoded = self._encoder.encode_raw("prompt", prompt, [layout])
             encoded.images[0].views = cut_views(image.convert("RGB"), layout)
             reply = _Reply()
             self._engine.submit(Request(encoded, params, reply))
             replies.append(reply)
-        return [reply.wait().removesuffix(END).strip() for reply in tqdm(replies, unit="page", leave=False)]
+        return [reply.wait().removesuffix(EOS).strip() for reply in tqdm(replies, unit="page", leave=False)]

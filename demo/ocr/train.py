@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,11 +22,13 @@ from demo.memory import keep_memory
 from demo.ocr.data import Batch, Batches, Stage
 from demo.ocr.figures import all_figures
 from demo.ocr.fonts import check_fonts
+from demo.ocr.maker import PageMaker
 from demo.ocr.model import Trainee
 from demo.ocr.muon import Muon
-from demo.ocr.pages import BlockType, PageMaker
+from demo.ocr.pages import BlockType
 from demo.ocr.reader import Reader
 from demo.ocr.tokenizer import make_tokenizer
+from demo.state import load_state, save_state
 
 PROJECT = Path(__file__).parents[2]
 STATE = PROJECT / ".cache" / "train-ocr" / "state.pt"
@@ -35,26 +38,28 @@ DECAY_SHARE = 0.25
 """Of the steps, at the end, in which the learning rate falls to nothing."""
 SAVE_EVERY_S = 240
 _DENSE: tuple[BlockType, ...] = ("text", "text", "text", "text", "code", "title", "table")
+_NARROW = PageMaker(view=448, ems=(18, 44), kinds=_DENSE)
 STAGES = (
     Stage(
         "glyphs", 2500, 16,
-        PageMaker(view=448, min_lines=8, max_lines=20, min_proportion=0.8, max_characters=700, kinds=_DENSE),
+        replace(_NARROW, min_lines=8, max_lines=20, min_proportion=0.8, max_characters=700),
         rate=0.006, prompt_weights=None,
     ),
     Stage(
-        "lines", 1500, 16,
-        PageMaker(view=448, min_lines=2, max_lines=12, min_proportion=0.6, max_characters=260, kinds=_DENSE),
+        "lines", 1200, 16,
+        replace(_NARROW, min_lines=2, max_lines=12, min_proportion=0.6, max_characters=260),
         rate=0.004, prompt_weights=(0.75, 0.05, 0.15, 0.05),
     ),
-    Stage("pages", 2000, 8, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
+    Stage("pages", 1400, 6, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
 )  # fmt: skip
 
 
 class Training:
     """Model, optimizers and the step that comes next."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, num_steps: int) -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, num_steps: int, identity: str = "") -> None:
         torch.manual_seed(SEED)
+        self.identity = identity
         self.trainee = Trainee(tokenizer)
         self.num_steps = num_steps
         self.step = 0
@@ -105,6 +110,7 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         return {
+            "identity": self.identity,
             "step": self.step,
             "seconds": self.seconds,
             "weights": {name: weight.detach() for name, weight in self._exact.items()},
@@ -121,23 +127,18 @@ class Training:
             optimizer.load_state_dict(saved)
 
 
-def save_state(training: Training, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_suffix(".new")
-    torch.save(training.state(), unfinished)
-    unfinished.replace(path)
-
-
-def train(state_path: Path, workers: int) -> Training:
-    """Train to the last step, from the state in `state_path` if it is there."""
+def train(state_path: Path, resume: bool) -> Training:
+    """Train to the last step, from the state in `state_path` if it is there and of this training."""
     check_fonts()
     tokenizer = make_tokenizer()
     batches = Batches(STAGES, tokenizer, SEED)
-    training = Training(tokenizer, len(batches))
-    if state_path.exists():
-        training.load(torch.load(state_path, weights_only=True))
+    training = Training(tokenizer, len(batches), identity=f"{SEED} {STAGES} {batches.digest()}")
+    state = load_state(state_path, training.identity) if resume else None
+    if state:
+        training.load(state)
+    # A process of its own draws the pages.
     loader = DataLoader(
-        batches, batch_size=None, sampler=range(training.step, len(batches)), num_workers=workers, prefetch_factor=4
+        batches, batch_size=None, sampler=range(training.step, len(batches)), num_workers=1, prefetch_factor=4
     )
     saved_at = time.monotonic()
     averages: dict[str, float] = {}
@@ -149,24 +150,25 @@ def train(state_path: Path, workers: int) -> Training:
             bar.set_postfix({name: f"{part:.3f}" for name, part in averages.items()}, refresh=False)
             bar.update()
             if time.monotonic() - saved_at > SAVE_EVERY_S:
-                save_state(training, state_path)
+                save_state(state_path, training.state())
                 saved_at = time.monotonic()
-    save_state(training, state_path)
+    save_state(state_path, training.state())
     return training
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--workers", type=int, default=1, help="processes that draw pages")
     parser.add_argument("--state", type=Path, default=STATE)
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
     parser.add_argument("--evaluate", action=argparse.BooleanOptionalAction, default=True)
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     keep_memory()
-    training = train(arguments.state, arguments.workers)
+    training = train(arguments.state, arguments.resume)
     training.trainee.save(arguments.out, make_tokenizer())
+    arguments.state.unlink()  # the next training begins anew
     print(f"saved to {arguments.out}. {training.summary}")
     card = arguments.out / "README.md" if (arguments.out / "README.md").exists() else None
     if card:
