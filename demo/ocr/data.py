@@ -19,7 +19,7 @@ from adapter.ocr.templates import build_prompt
 from demo.ocr.maker import PageMaker
 from demo.ocr.pages import Answer, Page, Point
 from demo.ocr.tokenizer import BOS, EOS, IMAGE, PAD
-from engine.images import TOKEN_SIDE, ImageMode, cut_views, lay_out
+from engine.images import ImageMode, cut_views, lay_out
 
 IGNORED = -100
 PATCH_SIDE = 16
@@ -41,6 +41,8 @@ class Stage:
     """Learning rate of Muon, the towers' and the decoder's; AdamW's is a third of it."""
     prompt_weights: tuple[float, float, float, float] | None
     """Of `PROMPTS`; None where the vision towers learn alone."""
+    teaches_places: bool = False
+    """Whether the decoder's layers learn to tell where the next character stands."""
 
 
 @dataclass(frozen=True)
@@ -53,8 +55,8 @@ class Batch:
     """`[rows, length]`: what stands behind the image: its prompt and answer."""
     labels: Tensor
     """`[rows, length]`: the token after each one, IGNORED where it is not learned."""
-    cells: Tensor
-    """`[rows, length]`: the cell of the view where the next token stands, IGNORED where it stands nowhere."""
+    places: Tensor
+    """`[rows, length]`: the patch of the view where the next token stands, IGNORED where it stands nowhere."""
     slots: Tensor
     """`[rows, side / 16, side / 16, PATCH_SLOTS]`: the tokens whose centres lie in each patch; padding for none."""
 
@@ -74,7 +76,7 @@ class Encoder:
         return ids
 
     def row(self, page: Page, side: int, prompt: str, rng: random.Random) -> tuple[list[int], list[int], list[int]]:
-        """Ids, labels and cells of one page."""
+        """Ids, labels and places of one page."""
         target: str | None = None
         if prompt == "locate":
             target, answer = page.locate(rng)
@@ -84,7 +86,7 @@ class Encoder:
         said = [self._vocabulary[token] for token, _ in answer]
         ids = [*asked, *said]
         labels = [*[IGNORED] * (len(asked) - 1), *said, self.eos]
-        where = [cell_of(place, page.image.size, side) if place else IGNORED for _, place in answer]
+        where = [cell_of(place, page.image.size, side, PATCH_SIDE) if place else IGNORED for _, place in answer]
         return ids, labels, [*[IGNORED] * (len(asked) - 1), *where, IGNORED]
 
     def slots(self, page: Page, side: int) -> NDArray[np.int64]:
@@ -104,7 +106,7 @@ class Encoder:
         return slots.reshape(count, count, PATCH_SLOTS)
 
 
-def cell_of(place: Point, size: tuple[int, int], side: int, unit: int = TOKEN_SIDE) -> int:
+def cell_of(place: Point, size: tuple[int, int], side: int, unit: int) -> int:
     """The square of `unit` pixels of a padded view, row by row, in which a place of the page is seen."""
     scale = side / max(size)
     x, y = (
@@ -157,12 +159,12 @@ class Batches(Dataset[Batch]):
                 prompt = rng.choices(PROMPTS, stage.prompt_weights)[0]
                 rows.append(self._encoder.row(page, side, prompt, rng))
             slots.append(self._encoder.slots(page, side))
-        ids, labels, cells = zip(*rows, strict=True)
+        ids, labels, places = zip(*rows, strict=True)
         return Batch(
             torch.from_numpy(np.stack(views)),
             _padded(ids, self._encoder.pad),
             _padded(labels, IGNORED),
-            _padded(cells, IGNORED),
+            _padded(places, IGNORED),
             torch.from_numpy(np.stack(slots)),
         )
 

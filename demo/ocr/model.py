@@ -1,7 +1,8 @@
 """The model in training: transformers' modules, with attention that is fast on a CPU and losses that point the way.
 
-Two things are taught beside the text: what characters each patch and each cell of a view holds (linear heads, which are
-thrown away afterwards), and where to look for the next character (`LOOKS`: some of the decoder's attention heads).
+Three things are taught beside the text: what characters each patch and each cell of a view holds, where the next
+character stands (linear heads, which are thrown away afterwards), and where to look (`LOOKS`: some of the decoder's
+attention heads).
 """
 
 from __future__ import annotations
@@ -27,9 +28,10 @@ from engine.models.deepseek_ocr_config import translate
 LOOKS = {0: ("one before", "two before"), 1: ("here",), 2: ("next",), 3: ("next",)}
 """Where the first heads of each layer of the decoder learn to look: at the characters just read, which tell where on
 the page it is; at the cell of the last of them; at the cell of the next one."""
-WEIGHTS = {"text": 1.0, "cells": 0.5, "patches": 0.5, "looks": 0.3, "balance": 0.01}
+WEIGHTS = {"text": 1.0, "cells": 0.5, "patches": 0.5, "looks": 0.3, "places": 0.3, "balance": 0.01}
 EMPTY_SHARE = 0.03
 SLOT_WIDTH = 64
+MAX_PATCHES = VIEW_SIDE // PATCH_SIDE
 BIAS_LENGTH = 10.0
 _ATTENTION = "batched_matmul"
 
@@ -94,13 +96,18 @@ class Trainee(nn.Module):
         self._looks: list[tuple[str, Tensor]] = []
         self._balance: list[Tensor] = []
         self._num_text_tokens = 0
+        self._states: list[Tensor] = []
         self._initialise()
         self._use_fast_attention()
+        layers = self.model.model.language_model.layers[1:]
+        self.place_heads = nn.ModuleList(nn.Linear(hidden_size, 2 * MAX_PATCHES) for _ in layers)
+        for layer in layers:
+            layer.register_forward_hook(self._note_state)
 
-    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch, teaches_places: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to descend, and its parts for the eye."""
         side = batch.views.shape[-1] // TOKEN_SIDE
-        self._looks, self._balance, self._num_text_tokens = [], [], batch.ids.shape[1]
+        self._looks, self._balance, self._states, self._num_text_tokens = [], [], [], batch.ids.shape[1]
         views = batch.views.to(torch.bfloat16).mul_(1 / 127.5).sub_(1)
         cells = self.model.model.multi_modal_projector(self.model.model.vision_tower(views).last_hidden_state)
         losses = {
@@ -111,9 +118,11 @@ class Trainee(nn.Module):
             logits = self.model.lm_head(self._decode(cells.view(len(views), side, side, -1), batch.ids)).float()
             losses |= {
                 "text": functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED),
-                "looks": self._look_loss(batch.cells, side),
+                "looks": self._look_loss(_cells_of(batch.places, side), side),
                 "balance": torch.stack(self._balance).mean(),
             }
+            if teaches_places:
+                losses["places"] = self._place_loss(batch.places, side * TOKEN_SIDE // PATCH_SIDE)
         total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
         return total, losses
 
@@ -151,6 +160,16 @@ class Trainee(nn.Module):
         losses = [
             functional.cross_entropy(scores[known].float(), targets[look], ignore_index=IGNORED)
             for look, scores in self._looks
+        ]
+        return torch.stack(losses).mean()
+
+    def _place_loss(self, places: Tensor, side: int) -> Tensor:
+        """Cross entropy of the row and the column of patches where the next character stands, after each layer."""
+        known = places != IGNORED
+        targets = torch.stack((places[known] // side, places[known] % side), dim=1).flatten()
+        losses = [
+            functional.cross_entropy(head(states[known]).float().view(-1, MAX_PATCHES), targets)
+            for head, states in zip(self.place_heads, self._states, strict=True)
         ]
         return torch.stack(losses).mean()
 
@@ -216,6 +235,9 @@ class Trainee(nn.Module):
     def _note_patches(self, _: nn.Module, arguments: tuple[Tensor]) -> None:
         self._patches = arguments[0]
 
+    def _note_state(self, _: nn.Module, __: Any, states: Tensor) -> None:
+        self._states.append(functional.rms_norm(states[:, -self._num_text_tokens :], states.shape[-1:]))
+
     def _note_balance(self, module: nn.Module, _: Any, output: tuple[Tensor, Tensor, Tensor]) -> None:
         """Switch Transformer's loss: 1 where all experts get the same share of tokens."""
         logits, _, chosen = output
@@ -270,6 +292,13 @@ def _look_at_neighbours(attention: Any) -> None:
         for direction, offset in zip(directions, wanted, strict=True):
             scores = (-3.0 * (offsets - offset) ** 2).clamp(min=-20)
             embeddings += scores[:, None] * direction / BIAS_LENGTH
+
+
+def _cells_of(places: Tensor, side: int) -> Tensor:
+    """The cells, row by row, in which patches lie; IGNORED stays."""
+    size = TOKEN_SIDE // PATCH_SIDE
+    rows, columns = places // (side * size) // size, places % (side * size) // size
+    return torch.where(places == IGNORED, IGNORED, rows * side + columns)
 
 
 def _by_cell(slots: Tensor) -> Tensor:

@@ -50,7 +50,8 @@ STAGES = (
         replace(_NARROW, min_lines=2, max_lines=12, min_proportion=0.6, max_characters=260),
         rate=0.004, prompt_weights=(0.75, 0.05, 0.15, 0.05),
     ),
-    Stage("pages", 1400, 6, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
+    Stage("pages", 650, 6, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
+    Stage("places", 750, 6, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05), teaches_places=True),
 )  # fmt: skip
 
 
@@ -80,13 +81,13 @@ class Training:
         """What the training was, in a sentence."""
         return f"{self.step} steps, seed {SEED}: {self.seconds / 60:.0f} minutes on {machine()}, one of them drawing."
 
-    def learn(self, batch: Batch, rate: float) -> dict[str, float]:
+    def learn(self, batch: Batch, stage: Stage) -> dict[str, float]:
         """One step; the parts of its loss. The model computes in bfloat16, its float32 weights are the optimizers'."""
         started_s = time.perf_counter()
         left = (self.num_steps - self.step) / (DECAY_SHARE * self.num_steps)
-        rate *= min((self.step + 1) / WARMUP_STEPS, 1.0, left)
+        rate = stage.rate * min((self.step + 1) / WARMUP_STEPS, 1.0, left)
         torch.manual_seed(self.step)
-        loss, parts = self.trainee(batch)
+        loss, parts = self.trainee(batch, stage.teaches_places)
         loss.backward()  # type: ignore[no-untyped-call]
         for name, weight in self.trainee.named_parameters():
             if weight.grad is not None:
@@ -144,7 +145,7 @@ def train(state_path: Path, resume: bool) -> Training:
     averages: dict[str, float] = {}
     with tqdm(total=len(batches), initial=training.step, unit="step", dynamic_ncols=True) as bar:
         for batch in loader:
-            parts = training.learn(batch, batches.stage(training.step).rate)
+            parts = training.learn(batch, batches.stage(training.step))
             averages = {name: 0.97 * averages.get(name, part) + 0.03 * part for name, part in parts.items()}
             bar.set_description(batches.stage(training.step - 1).name)
             bar.set_postfix({name: f"{part:.3f}" for name, part in averages.items()}, refresh=False)

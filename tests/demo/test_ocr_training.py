@@ -167,7 +167,7 @@ def trained(tokenizer: PreTrainedTokenizerFast, state: Path | None, steps: Seque
     if state:
         training.load(torch.load(state, weights_only=True))
     for step in steps:
-        training.learn(batches[step], batches.stage(step).rate)
+        training.learn(batches[step], batches.stage(step))
     return training
 
 
