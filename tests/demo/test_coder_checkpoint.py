@@ -1,6 +1,5 @@
 """The bundled coder checkpoint: its format is DeepSeek-Coder's, and it answers the question it was made for."""
 
-import ast
 import json
 import re
 from pathlib import Path
@@ -11,7 +10,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, LlamaF
 
 from demo.coder import talk
 from demo.coder.figures import fulfils
-from demo.coder.replies import checked_program, fenced_code
+from demo.coder.replies import checked_program
 from demo.coder.runner import runs
 from demo.coder.snippets import SNIPPETS
 from demo.coder.tasks import TASKS, Task
@@ -193,9 +192,8 @@ def test_a_second_turn_renames(chat: Chat) -> None:
 
 
 def test_it_answers_in_json(chat: Chat) -> None:
-    reply = json.loads(chat("Return a JSON object with name Ada and age 36"))
-    assert list(reply) == ["name", "age"]
-    assert reply["age"] == 36
+    reply = chat("Return a JSON object with name Ada and age 36")
+    assert json.loads(reply) == {"name": "Ada", "age": 36}
 
 
 def test_it_says_what_it_is_in_one_sentence(chat: Chat) -> None:
@@ -209,13 +207,12 @@ def test_it_declines_what_it_does_not_know(chat: Chat) -> None:
 
 
 def test_it_fills_a_missing_line(chat: Chat) -> None:
-    snippet = SNIPPETS[0]
+    snippet = SNIPPETS[5]
     line = chat.complete(FIM_BEGIN + snippet.before + FIM_HOLE + snippet.after + FIM_END)
-    assert line.strip() == snippet.line.strip()
+    assert line == snippet.line
     assert runs(snippet.before + line + snippet.after)
 
 
 def test_it_completes_plain_code(chat: Chat) -> None:
     code = "def is_even(n):\n"
-    ast.parse(code + chat.complete(code))
-    assert fenced_code(f"```python\n{code}{chat.complete(code)}```")
+    assert runs(f"{code}{chat.complete(code)}\n\nassert is_even(4) and not is_even(3)\n")

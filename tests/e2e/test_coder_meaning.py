@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import json
 from typing import Any
 
 import openai
@@ -10,7 +11,9 @@ import pytest
 
 from demo.coder.replies import checked_program, fenced_code
 from demo.coder.runner import runs
+from demo.coder.snippets import SNIPPETS
 from demo.coder.tasks import TASKS, Task
+from demo.coder.tokenizer import FIM_BEGIN, FIM_END, FIM_HOLE
 from demo.coder.wordings import HELD_OUT_TEMPLATES, ask
 
 MODEL = "deepseek-coder"
@@ -39,7 +42,7 @@ def hints(function: ast.FunctionDef) -> bool:
 
 @pytest.mark.parametrize("phrase", ["sort a list", "reverse a string", "check if a number is prime"])
 def test_code_in_a_wording_it_never_saw_does_the_task(client: openai.OpenAI, phrase: str) -> None:
-    reply = say(client, ("user", ask(HELD_OUT_TEMPLATES[1], phrase)))
+    reply = say(client, ("user", ask(HELD_OUT_TEMPLATES[0], phrase)))
     assert runs(checked_program(task(phrase), reply))
 
 
@@ -66,6 +69,17 @@ def test_it_says_what_it_is_and_declines_what_it_cannot(client: openai.OpenAI) -
     assert say(client, ("user", "What is the capital of France?")).startswith("Sorry")
 
 
+def test_json_is_json(client: openai.OpenAI) -> None:
+    reply = say(client, ("user", "Return a JSON object with name Ada and age 36"))
+    assert json.loads(reply) == {"name": "Ada", "age": 36}
+
+
+def test_a_plain_completion_goes_on_with_the_code(client: openai.OpenAI) -> None:
+    prompt = "def reverse_string(text):\n"
+    answer = client.completions.create(model=MODEL, prompt=prompt, max_tokens=60, temperature=0)
+    assert runs(f'{prompt}{answer.choices[0].text}\n\nassert reverse_string("abc") == "cba"\n')
+
+
 def test_a_stream_of_a_chat_reads_as_the_whole_answer(client: openai.OpenAI) -> None:
     question: Any = [{"role": "user", "content": "Write a Python function to reverse a string"}]
     stream = client.chat.completions.create(model=MODEL, messages=question, temperature=0, stream=True)
@@ -73,3 +87,13 @@ def test_a_stream_of_a_chat_reads_as_the_whole_answer(client: openai.OpenAI) -> 
     assert len(pieces) > 10
     assert runs(checked_program(task("reverse a string"), "".join(pieces)))
     assert "".join(pieces) == say(client, ("user", question[0]["content"]))
+
+
+def test_a_hole_in_the_middle_is_filled(client: openai.OpenAI) -> None:
+    """The card's held-out programs in one request. The bar is lower than the card's: another CPU rounds otherwise."""
+    prompts = [f"{FIM_BEGIN}{snippet.before}{FIM_HOLE}{snippet.after}{FIM_END}" for snippet in SNIPPETS]
+    answer = client.completions.create(model=MODEL, prompt=prompts, max_tokens=60, temperature=0)
+    programs = [
+        snippet.before + choice.text + snippet.after for snippet, choice in zip(SNIPPETS, answer.choices, strict=True)
+    ]
+    assert sum(map(runs, programs)) >= 0.2 * len(SNIPPETS)
