@@ -60,7 +60,7 @@ Try:
 
   curl {public_url}/v1/chat/completions -H 'Content-Type: application/json' \\
     -d '{json.dumps(body)}'
-  curl {public_url}/ocr/file -F file=@demo/ocr/page.png -F max_tokens=100
+  curl {public_url}/ocr/file -F file=@demo/ocr/page.png
 """)
     return True
 

@@ -19,6 +19,7 @@ import pytest
 from mistralai.client import Mistral
 from PIL import Image
 
+from demo.ocr.sample import SAMPLE
 from engine.models.deepseek_ocr import DeepseekOcrVision
 from tests.e2e.conftest import OCR_ARCHITECTURE
 from tests.e2e.stack import PROJECT, Stack
@@ -52,20 +53,19 @@ def data_url(image: Image.Image) -> str:
     return "data:image/png;base64," + base64.b64encode(png(image)).decode()
 
 
-def test_a_page_through_curl(stack: Stack, tmp_path: Path) -> None:
-    (tmp_path / "page.png").write_bytes(png(page((900, 1200))))
-    command = ["curl", "-sS", "-F", f"file=@{tmp_path}/page.png", "-F", "max_tokens=20", f"{stack.url}/ocr/file"]
+def test_a_page_through_curl(stack: Stack) -> None:
+    command = ["curl", "-sS", "-F", f"file=@{SAMPLE}", "-F", "max_tokens=20", f"{stack.url}/ocr/file"]
     answer = json.loads(subprocess.run(command, capture_output=True, check=True, timeout=120).stdout)
     assert answer["model"] == "deepseek-ocr"
     assert answer["pages"][0] | {"text": answer["text"]} == answer["pages"][0]
     assert [answer["pages"][0][name] for name in ("page", "width", "height", "finish_reason")] == [
         1,
-        900,
-        1200,
+        640,
+        440,
         "length",
     ]
     assert answer["usage"]["completion_tokens"] == 20
-    assert answer["usage"]["prompt_tokens"] > 903  # the image's, and the prompt's own
+    assert answer["usage"]["prompt_tokens"] > 273  # the image's, and the prompt's own
 
 
 async def test_16_pages_of_all_modes_are_those_of_transformers_alone_and_together(
@@ -159,9 +159,9 @@ def test_mistrals_sdk(stack: Stack) -> None:
 def test_the_command_line_reads_a_folder(stack: Stack, tmp_path: Path) -> None:
     (tmp_path / "in").mkdir()
     for i in range(3):
-        (tmp_path / "in" / f"{i}.png").write_bytes(png(page((200, 200), seed=i)))
+        (tmp_path / "in" / f"{i}.png").write_bytes(SAMPLE.read_bytes())
     (tmp_path / "in" / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing more")
-    options = ["--out", f"{tmp_path}/out", "--mode", "tiny", "--max-tokens", "20", "--url", stack.url]
+    options = ["--out", f"{tmp_path}/out", "--max-tokens", "20", "--url", stack.url]
     command = [sys.executable, "-m", "adapter", "ocr", f"{tmp_path}/in", *options]
     result = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=120)
     assert result.returncode == 1

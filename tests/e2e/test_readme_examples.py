@@ -8,6 +8,7 @@ import subprocess
 
 import pytest
 
+from demo.ocr import sample
 from demo.readme import SHOWN, refresh
 from demo.readme import run as run_example
 from tests.e2e.stack import PROJECT, Stack
@@ -23,14 +24,17 @@ def run(command: list[str]) -> str:
 
 def test_what_readme_shows_is_what_its_examples_say_now(stack: Stack) -> None:
     """Not to the letter: another CPU rounds otherwise."""
-    [example] = SHOWN.finditer(README)
-    assert sorts(example["output"])
-    assert sorts(run_example(example["language"], example["code"], stack.url))
+    chat, page = SHOWN.finditer(README)
+    for said in (chat["output"], run_example(chat["language"], chat["code"], stack.url)):
+        assert sorts(said)
+    for read in (page["output"], run_example(page["language"], page["code"], stack.url)):
+        assert sample.TITLE in read
+        assert sample.DATE in read
 
 
 def test_refreshing_readme_changes_the_outputs_alone() -> None:
     refreshed = refresh(README, lambda *_: "anew\n")
-    assert [example["output"] for example in SHOWN.finditer(refreshed)] == ["anew\n"]
+    assert {example["output"] for example in SHOWN.finditer(refreshed)} == {"anew\n"}
     shown = iter(example["output"] for example in SHOWN.finditer(README))
     assert refresh(refreshed, lambda *_: next(shown)) == README
 
