@@ -20,7 +20,7 @@ from adapter.settings import Settings
 from tests.adapter.cli_server import OcrServerFake, serving
 from tests.adapter.fake_triton import FakeTriton
 
-WAIT_S = 10
+WAIT_S = 30
 
 
 class Loop:
