@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import openai
 import pytest
+from PIL import Image
 
 from tests.checkpoints import save_checkpoint, save_ocr_checkpoint
 from tests.e2e.stack import PROJECT, Stack
@@ -35,6 +38,12 @@ def add_model(
     engine = json.loads((source / "1" / "engine.json").read_text())
     on_cpu = {"gpu_checkpoint": None, "device": "cpu"}
     (target / "1" / "engine.json").write_text(json.dumps(engine | on_cpu | settings))
+
+
+def png(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "PNG", compress_level=1)
+    return file.getvalue()
 
 
 @pytest.fixture(scope="session")
@@ -76,3 +85,9 @@ def stack(short_dir: Path, checkpoints: dict[str, Path]) -> Iterator[Stack]:
 @pytest.fixture(scope="session")
 def client(stack: Stack) -> openai.OpenAI:
     return openai.OpenAI(base_url=f"{stack.url}/v1", api_key="none", max_retries=0, timeout=120)
+
+
+@pytest.fixture
+def http(stack: Stack) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=stack.url, timeout=120) as client:
+        yield client

@@ -8,7 +8,6 @@ import io
 import json
 import subprocess
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,7 @@ from PIL import Image
 
 from demo.ocr.sample import SAMPLE
 from engine.models.deepseek_ocr import DeepseekOcrVision
-from tests.e2e.conftest import OCR_ARCHITECTURE
+from tests.e2e.conftest import OCR_ARCHITECTURE, png
 from tests.e2e.stack import PROJECT, Stack
 from tests.e2e.test_parity import nothing_left
 from tests.e2e.triton_grpc import infer
@@ -35,18 +34,6 @@ EXACT = {
     "no_repeat_ngram_size": 0,
 }
 """What makes the answers comparable with transformers' greedy `generate`."""
-
-
-@pytest.fixture
-def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, timeout=120) as client:
-        yield client
-
-
-def png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
 
 
 def data_url(image: Image.Image) -> str:

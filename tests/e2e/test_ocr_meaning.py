@@ -9,12 +9,10 @@ import base64
 import io
 import json
 import random
-from collections.abc import Iterator
 from typing import Any
 
 import httpx
 import openai
-import pytest
 from PIL import Image
 from rapidfuzz.distance import Levenshtein
 
@@ -23,7 +21,7 @@ from demo.ocr.figures import character_error_rate, overlap
 from demo.ocr.fonts import PILLOWS_OWN
 from demo.ocr.maker import PageMaker
 from demo.ocr.pages import Page, text_of
-from tests.e2e.stack import Stack
+from tests.e2e.conftest import png
 
 MAKER = PageMaker(
     fonts=(PILLOWS_OWN,), kinds=("text",), max_lines=3, max_characters=120, held_out_texts=True, is_plain=True
@@ -31,18 +29,6 @@ MAKER = PageMaker(
 MAX_WRONG = 0.25
 """Of the characters. The checkpoint is far from done; its card says how far."""
 LINES = [sample.TITLE, sample.DATE, *("  ".join(row) for row in sample.TABLE), sample.TOTAL]
-
-
-@pytest.fixture
-def http(stack: Stack) -> Iterator[httpx.Client]:
-    with httpx.Client(base_url=stack.url, timeout=120) as client:
-        yield client
-
-
-def png(image: Image.Image) -> bytes:
-    file = io.BytesIO()
-    image.save(file, "PNG", compress_level=1)
-    return file.getvalue()
 
 
 def pages(count: int, maker: PageMaker = MAKER) -> list[Page]:
