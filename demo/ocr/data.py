@@ -12,7 +12,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
-from torch.utils.data import Dataset
 from transformers import PreTrainedTokenizerFast
 
 from adapter.ocr.templates import build_prompt
@@ -41,8 +40,6 @@ class Stage:
     """Learning rate of Muon, the towers' and the decoder's; AdamW's is a third of it."""
     prompt_weights: tuple[float, float, float, float] | None
     """Of `PROMPTS`; None where the vision towers learn alone."""
-    teaches_places: bool = False
-    """Whether the decoder's layers learn to tell where the next character stands."""
 
 
 @dataclass(frozen=True)
@@ -122,10 +119,15 @@ def view_of(image: Image.Image, side: int) -> NDArray[np.uint8]:
     return cut_views(image.convert("RGB"), layout).view.transpose(2, 0, 1)
 
 
-class Batches(Dataset[Batch]):
+class Batches:
     """The batch of each step, made from the seed, the step and nothing else."""
 
-    def __init__(self, stages: Sequence[Stage], tokenizer: PreTrainedTokenizerFast, seed: int) -> None:
+    def __init__(
+        self, stages: Sequence[Stage], tokenizer: PreTrainedTokenizerFast, seed: int, part: tuple[int, int] = (0, 1)
+    ) -> None:
+        """`part`: which of how many equal parts of each batch to make."""
+        self._first, self._stride = part
+        self._tokenizer = tokenizer
         self._stages = stages
         self._encoder = Encoder(tokenizer)
         self._seed = seed
@@ -135,7 +137,7 @@ class Batches(Dataset[Batch]):
 
     def digest(self) -> str:
         """A hash of the first batch: other fonts, texts or libraries make another."""
-        batch = self[0]
+        batch = Batches(self._stages, self._tokenizer, self._seed)[0]
         return hashlib.sha256(batch.views.numpy().tobytes() + batch.slots.numpy().tobytes()).hexdigest()
 
     def stage(self, step: int) -> Stage:
@@ -149,7 +151,7 @@ class Batches(Dataset[Batch]):
         stage = self.stage(step)
         side = stage.maker.view
         views, rows, slots = [], [], []
-        for index in range(stage.rows):
+        for index in range(self._first, stage.rows, self._stride):
             rng = random.Random(f"{self._seed}/{step}/{index}")
             page = stage.maker.page(rng)
             views.append(view_of(page.image, side))

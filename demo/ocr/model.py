@@ -25,13 +25,19 @@ from demo.ocr.tokenizer import IMAGE
 from engine.images import TOKEN_SIDE
 from engine.models.deepseek_ocr_config import translate
 
-LOOKS = {0: ("one before", "two before"), 1: ("here",), 2: ("next",), 3: ("next",)}
+LOOKS = {
+    0: ("one before", "two before"),
+    1: ("here", "one before"),
+    2: ("next", "here", "one before"),
+    3: ("next",),
+}
 """Where the first heads of each layer of the decoder learn to look: at the characters just read, which tell where on
 the page it is; at the cell of the last of them; at the cell of the next one."""
-WEIGHTS = {"text": 1.0, "cells": 0.5, "patches": 0.5, "looks": 0.3, "places": 0.3, "balance": 0.01}
+WEIGHTS = {"text": 1.0, "cells": 0.5, "patches": 0.5, "looks": 0.3, "places": 0.3, "grid": 0.2, "balance": 0.01}
 EMPTY_SHARE = 0.03
 SLOT_WIDTH = 64
-MAX_PATCHES = VIEW_SIDE // PATCH_SIDE
+PLACES, GRID = VIEW_SIDE // PATCH_SIDE, VIEW_SIDE // TOKEN_SIDE
+"""Steps in which a view's sides are told: of its characters, and of its cells."""
 BIAS_LENGTH = 10.0
 _ATTENTION = "batched_matmul"
 
@@ -100,11 +106,12 @@ class Trainee(nn.Module):
         self._initialise()
         self._use_fast_attention()
         layers = self.model.model.language_model.layers[1:]
-        self.place_heads = nn.ModuleList(nn.Linear(hidden_size, 2 * MAX_PATCHES) for _ in layers)
+        self.grid_head = nn.Linear(hidden_size, 2 * GRID)
+        self.place_heads = nn.ModuleList(nn.Linear(hidden_size, 2 * PLACES) for _ in layers)
         for layer in layers:
             layer.register_forward_hook(self._note_state)
 
-    def forward(self, batch: Batch, teaches_places: bool = False) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, batch: Batch) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss to descend, and its parts for the eye."""
         side = batch.views.shape[-1] // TOKEN_SIDE
         self._looks, self._balance, self._states, self._num_text_tokens = [], [], [], batch.ids.shape[1]
@@ -113,6 +120,7 @@ class Trainee(nn.Module):
         losses = {
             "cells": self._slot_loss(self.cell_head, cells, _by_cell(batch.slots)),
             "patches": self._slot_loss(self.patch_head, self._patches.flatten(1, 2), batch.slots.flatten(1, 2)),
+            "grid": self._grid_loss(cells, side),
         }
         if batch.ids.numel():
             logits = self.model.lm_head(self._decode(cells.view(len(views), side, side, -1), batch.ids)).float()
@@ -120,9 +128,8 @@ class Trainee(nn.Module):
                 "text": functional.cross_entropy(logits.flatten(0, 1), batch.labels.flatten(), ignore_index=IGNORED),
                 "looks": self._look_loss(_cells_of(batch.places, side), side),
                 "balance": torch.stack(self._balance).mean(),
+                "places": self._place_loss(batch.places, side * TOKEN_SIDE // PATCH_SIDE),
             }
-            if teaches_places:
-                losses["places"] = self._place_loss(batch.places, side * TOKEN_SIDE // PATCH_SIDE)
         total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
         return total, losses
 
@@ -163,12 +170,19 @@ class Trainee(nn.Module):
         ]
         return torch.stack(losses).mean()
 
+    def _grid_loss(self, cells: Tensor, side: int) -> Tensor:
+        """Cross entropy of each cell's own row and column: the decoder has to know where it looks."""
+        places = torch.arange(side * side)
+        targets = torch.stack((places // side, places % side), dim=1) * GRID // side
+        logits = self.grid_head(cells).float().view(-1, GRID)
+        return functional.cross_entropy(logits, targets.flatten().repeat(len(cells)))
+
     def _place_loss(self, places: Tensor, side: int) -> Tensor:
-        """Cross entropy of the row and the column of patches where the next character stands, after each layer."""
+        """Cross entropy of the row and the column where the next character stands, after each layer."""
         known = places != IGNORED
-        targets = torch.stack((places[known] // side, places[known] % side), dim=1).flatten()
+        targets = (torch.stack((places[known] // side, places[known] % side), dim=1) * PLACES // side).flatten()
         losses = [
-            functional.cross_entropy(head(states[known]).float().view(-1, MAX_PATCHES), targets)
+            functional.cross_entropy(head(states[known]).float().view(-1, PLACES), targets)
             for head, states in zip(self.place_heads, self._states, strict=True)
         ]
         return torch.stack(losses).mean()
@@ -192,7 +206,9 @@ class Trainee(nn.Module):
         for embedding in (core.image_newline, core.view_separator):
             nn.init.normal_(embedding, std=0.5)
         tower = core.vision_tower
-        nn.init.normal_(tower.vision_encoder.embeddings.position_embedding.weight, std=0.1)
+        positions = tower.vision_encoder.embeddings.position_embedding.weight
+        with torch.no_grad():
+            positions[1:] = _waves(GRID, positions.shape[1])
         projection = tower.sam_encoder.patch_embed.projection
         with torch.no_grad():
             projection.weight.copy_(_cosines(*projection.weight.shape[:2], projection.weight.shape[-1]))
@@ -273,6 +289,14 @@ def _cosines(count: int, channels: int, side: int) -> Tensor:
     order = sorted(((y, x) for y in range(side) for x in range(side)), key=lambda at: (sum(at), at))[:count]
     patterns = torch.stack([torch.outer(waves[y], waves[x]) for y, x in order])
     return patterns[:, None].expand(-1, channels, -1, -1) / channels
+
+
+def _waves(side: int, width: int) -> Tensor:
+    """Sines and cosines of a cell's row and column, `[side², width]`: half of the width for each."""
+    frequencies = math.pi * 2 ** torch.linspace(-1, math.log2(side) - 1, width // 4)
+    angles = ((torch.arange(side) + 0.5) / side)[:, None] * frequencies
+    waves = torch.cat((angles.sin(), angles.cos()), dim=1)
+    return torch.cat((waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)), dim=2).flatten(0, 1)
 
 
 @torch.no_grad()

@@ -6,14 +6,13 @@ It goes on from where it was interrupted. Each step's pages come from the seed a
 from __future__ import annotations
 
 import argparse
+import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
-from torch.utils.data import DataLoader
+from torch import distributed, multiprocessing, nn
 from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
@@ -37,21 +36,24 @@ WARMUP_STEPS = 100
 DECAY_SHARE = 0.25
 """Of the steps, at the end, in which the learning rate falls to nothing."""
 SAVE_EVERY_S = 240
+NUM_PROCESSES = 2
+"""That share each batch: part of what makes the weights, so not to be chosen."""
 _DENSE: tuple[BlockType, ...] = ("text", "text", "text", "text", "code", "title", "table")
-_NARROW = PageMaker(view=448, ems=(18, 44), kinds=_DENSE)
 STAGES = (
     Stage(
         "glyphs", 2500, 16,
-        replace(_NARROW, min_lines=8, max_lines=20, min_proportion=0.8, max_characters=700),
+        PageMaker(
+            view=448, ems=(18, 44), kinds=_DENSE,
+            min_lines=8, max_lines=20, min_proportion=0.8, max_characters=700,
+        ),
         rate=0.006, prompt_weights=None,
     ),
     Stage(
-        "lines", 1200, 16,
-        replace(_NARROW, min_lines=2, max_lines=12, min_proportion=0.6, max_characters=260),
-        rate=0.004, prompt_weights=(0.75, 0.05, 0.15, 0.05),
+        "lines", 1600, 16,
+        PageMaker(view=640, max_lines=8, min_proportion=0.6, max_characters=200, kinds=_DENSE),
+        rate=0.005, prompt_weights=(0.75, 0.05, 0.15, 0.05),
     ),
-    Stage("pages", 650, 6, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
-    Stage("places", 750, 6, PageMaker(), rate=0.003, prompt_weights=(0.5, 0.2, 0.25, 0.05), teaches_places=True),
+    Stage("pages", 2100, 6, PageMaker(), rate=0.004, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
 )  # fmt: skip
 
 
@@ -79,7 +81,7 @@ class Training:
     @property
     def summary(self) -> str:
         """What the training was, in a sentence."""
-        return f"{self.step} steps, seed {SEED}: {self.seconds / 60:.0f} minutes on {machine()}, one of them drawing."
+        return f"{self.step} steps, seed {SEED}: {self.seconds / 60:.0f} minutes on {machine()}."
 
     def learn(self, batch: Batch, stage: Stage) -> dict[str, float]:
         """One step; the parts of its loss. The model computes in bfloat16, its float32 weights are the optimizers'."""
@@ -87,12 +89,9 @@ class Training:
         left = (self.num_steps - self.step) / (DECAY_SHARE * self.num_steps)
         rate = stage.rate * min((self.step + 1) / WARMUP_STEPS, 1.0, left)
         torch.manual_seed(self.step)
-        loss, parts = self.trainee(batch, stage.teaches_places)
+        loss, parts = self.trainee(batch)
         loss.backward()  # type: ignore[no-untyped-call]
-        for name, weight in self.trainee.named_parameters():
-            if weight.grad is not None:
-                self._exact[name].grad = weight.grad.float()
-                weight.grad = None
+        self._share_gradients()
         torch.nn.utils.clip_grad_norm_(self._exact.values(), 1.0)
         for optimizer, share in zip(self.optimizers, (1, 1 / 3), strict=True):
             for group in optimizer.param_groups:
@@ -103,6 +102,17 @@ class Training:
         self.step += 1
         self.seconds += time.perf_counter() - started_s
         return {name: part.item() for name, part in parts.items()}
+
+    def _share_gradients(self) -> None:
+        """Give the float32 weights the mean of all processes' gradients."""
+        taught = [(name, weight) for name, weight in self.trainee.named_parameters() if weight.grad is not None]
+        flat = torch.cat([weight.grad.float().flatten() for _, weight in taught if weight.grad is not None])
+        if distributed.is_initialized():
+            distributed.all_reduce(flat)
+            flat /= distributed.get_world_size()
+        for (name, weight), gradient in zip(taught, flat.split([weight.numel() for _, weight in taught]), strict=True):
+            self._exact[name].grad = gradient.view_as(weight)
+            weight.grad = None
 
     @torch.no_grad()
     def _round(self) -> None:
@@ -128,46 +138,44 @@ class Training:
             optimizer.load_state_dict(saved)
 
 
-def train(state_path: Path, resume: bool) -> Training:
-    """Train to the last step, from the state in `state_path` if it is there and of this training."""
-    check_fonts()
-    tokenizer = make_tokenizer()
-    batches = Batches(STAGES, tokenizer, SEED)
-    training = Training(tokenizer, len(batches), identity=f"{SEED} {STAGES} {batches.digest()}")
-    state = load_state(state_path, training.identity) if resume else None
-    if state:
-        training.load(state)
-    # A process of its own draws the pages.
-    loader = DataLoader(
-        batches, batch_size=None, sampler=range(training.step, len(batches)), num_workers=1, prefetch_factor=4
-    )
-    saved_at = time.monotonic()
-    averages: dict[str, float] = {}
-    with tqdm(total=len(batches), initial=training.step, unit="step", dynamic_ncols=True) as bar:
-        for batch in loader:
-            parts = training.learn(batch, batches.stage(training.step))
-            averages = {name: 0.97 * averages.get(name, part) + 0.03 * part for name, part in parts.items()}
-            bar.set_description(batches.stage(training.step - 1).name)
-            bar.set_postfix({name: f"{part:.3f}" for name, part in averages.items()}, refresh=False)
-            bar.update()
-            if time.monotonic() - saved_at > SAVE_EVERY_S:
-                save_state(state_path, training.state())
-                saved_at = time.monotonic()
-    save_state(state_path, training.state())
-    return training
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--state", type=Path, default=STATE)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
-    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
-    parser.add_argument("--evaluate", action=argparse.BooleanOptionalAction, default=True)
-    arguments = parser.parse_args()
+def train(rank: int, arguments: argparse.Namespace) -> None:
+    """One process of the training; the first one shows progress, saves, and measures in the end."""
     torch.set_num_threads(arguments.threads)
     keep_memory()
-    training = train(arguments.state, arguments.resume)
+    distributed.init_process_group(
+        "gloo", init_method=f"file://{arguments.meeting}", rank=rank, world_size=NUM_PROCESSES
+    )
+    tokenizer = make_tokenizer()
+    batches = Batches(STAGES, tokenizer, SEED, (rank, NUM_PROCESSES))
+    training = Training(
+        tokenizer, len(batches), identity=f"{SEED} {STAGES} {Batches(STAGES, tokenizer, SEED).digest()}"
+    )
+    state = load_state(arguments.state, training.identity) if arguments.resume else None
+    if state:
+        training.load(state)
+    distributed.barrier()
+    saved_at = time.monotonic()
+    averages: dict[str, float] = {}
+    with tqdm(
+        total=len(batches), initial=training.step, unit="step", dynamic_ncols=True, mininterval=1, disable=rank > 0
+    ) as bar:
+        while training.step < len(batches):
+            stage = batches.stage(training.step)
+            parts = training.learn(batches[training.step], stage)
+            averages = {name: 0.97 * averages.get(name, part) + 0.03 * part for name, part in parts.items()}
+            bar.set_description(stage.name)
+            bar.set_postfix({name: f"{part:.3f}" for name, part in averages.items()}, refresh=False)
+            bar.update()
+            is_last = training.step == len(batches)
+            if rank == 0 and (is_last or time.monotonic() - saved_at > SAVE_EVERY_S):
+                save_state(arguments.state, training.state())
+                saved_at = time.monotonic()
+    if rank == 0:
+        finish(training, arguments)
+
+
+def finish(training: Training, arguments: argparse.Namespace) -> None:
+    """Write the checkpoint, measure it, and write its card where it has one."""
     training.trainee.save(arguments.out, make_tokenizer())
     arguments.state.unlink()  # the next training begins anew
     print(f"saved to {arguments.out}. {training.summary}")
@@ -176,6 +184,20 @@ def main() -> None:
         write_block(card, "training", training.summary)
     if arguments.evaluate:
         report(all_figures(Reader(arguments.out, arguments.threads)), card)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=1, help="of each of two processes")
+    parser.add_argument("--state", type=Path, default=STATE)
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent)
+    parser.add_argument("--resume", action=argparse.BooleanOptionalAction, default=True)
+    parser.add_argument("--evaluate", action=argparse.BooleanOptionalAction, default=True)
+    arguments = parser.parse_args()
+    check_fonts()
+    with tempfile.TemporaryDirectory() as folder:
+        arguments.meeting = Path(folder, "processes")
+        multiprocessing.spawn(train, (arguments,), NUM_PROCESSES)
 
 
 if __name__ == "__main__":

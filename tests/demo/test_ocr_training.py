@@ -180,6 +180,26 @@ def test_an_interrupted_training_ends_in_the_same_weights(tokenizer: PreTrainedT
         assert torch.equal(weight, resumed.trainee.state_dict()[name]), name
 
 
+def test_two_processes_share_a_batch_and_its_gradients(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
+    whole, *halves = (Batches(STAGES, tokenizer, 0, part) for part in ((0, 1), (0, 2), (1, 2)))
+    assert torch.equal(whole[1].views, torch.cat([half[1].views for half in halves]))
+    torch.multiprocessing.spawn(learn_a_half, (tmp_path,), nprocs=2)
+    first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[name], second[name]) for name in first)
+    untrained = Training(tokenizer, 3).state()["weights"]
+    assert not torch.equal(first["model.lm_head.weight"], untrained["model.lm_head.weight"])
+
+
+def learn_a_half(rank: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
+    batches = Batches(STAGES, make_tokenizer(), 0, (rank, 2))
+    training = Training(make_tokenizer(), len(batches))
+    training.learn(batches[1], STAGES[1])
+    torch.save(training.state()["weights"], folder / f"{rank}.pt")
+
+
 def test_what_is_trained_is_what_is_served(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     """Training attends in its own way; the saved checkpoint computes the same in the engine."""
     torch.manual_seed(0)
