@@ -147,9 +147,7 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     )
     tokenizer = make_tokenizer()
     batches = Batches(STAGES, tokenizer, SEED, (rank, NUM_PROCESSES))
-    training = Training(
-        tokenizer, len(batches), identity=f"{SEED} {STAGES} {Batches(STAGES, tokenizer, SEED).digest()}"
-    )
+    training = Training(tokenizer, len(batches), identity=f"{SEED} {STAGES} {batches.digest()}")
     state = load_state(arguments.state, training.identity) if arguments.resume else None
     if state:
         training.load(state)

@@ -59,7 +59,7 @@ def test_the_samples_markdown_has_its_lines_and_a_table(http: httpx.Client) -> N
         assert part in answer["markdown"]
     blocks = answer["pages"][0]["blocks"]
     assert "table" in [block["type"] for block in blocks]
-    assert overlap((41, 47, 270, 76), blocks[0]["boxes"][0]) >= 0.3
+    assert overlap((41, 47, 270, 76), blocks[0]["boxes"][0]) >= 0.5
 
 
 def test_short_pages_that_it_never_saw_are_read(http: httpx.Client) -> None:
