@@ -6,24 +6,56 @@ What a step trains on follows from the seed and the step's number alone, so that
 import hashlib
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from transformers import PreTrainedTokenizerFast
 
 from demo.coder.conversations import conversation, is_class
-from demo.coder.library import units_of
+from demo.coder.library import units_of, words_of
 from demo.coder.names import WORDS, name
-from demo.coder.programs import program
+from demo.coder.programs import Taste, program
 from demo.coder.tasks import TASKS
 from demo.coder.tokenizer import END_OF_TEXT, EOT, FIM_BEGIN, FIM_END, FIM_HOLE
 from demo.coder.variants import Style, checks_of, form, local_names, own_name, styled, with_names
 
 WINDOW_LINES = (5, 40)
-HOLE_WEIGHT = 5.0
-"""Of what stood in a hole: some eight tokens of a document, which would else hardly count beside chats."""
-FIRST_HEAVY_STEP = 1397
-"""Until then, while the language itself is learned, a hole's tokens weigh as any others."""
 MIN_FILLER = 8  # tokens; a shorter rest of a row stays empty
+KINDS = ("chat", "copies", "program", "task", "library")
+
+
+@dataclass(frozen=True)
+class Mix:
+    """What documents are drawn."""
+
+    shares: tuple[float, float, float, float, float]
+    """Of `KINDS`, each with those before it."""
+    hole_weight: float
+    """Of a token that stood in a hole: some eight of a document, which would else hardly count beside chats."""
+    one_line: float = 0.6
+    """Of the holes."""
+    seldom: tuple[str, ...] = ("assert",)
+    """Beginnings of lines that nobody could foresee: few of them become holes."""
+    hole: float = 0.8
+    """Of the programs."""
+    taste: Taste = field(default_factory=Taste)
+    """Of the programs."""
+    library_names: bool = False
+    """Whether programs take names from the library too."""
+
+
+MIXES = {
+    0: Mix((0.36, 0.40, 0.72, 0.86, 1.0), hole_weight=1.0),
+    1397: Mix((0.36, 0.40, 0.72, 0.86, 1.0), hole_weight=5.0),
+    4500: Mix(
+        (0.20, 0.22, 0.82, 0.92, 1.0), hole_weight=5.0, one_line=0.9, seldom=("assert", "def ", "    def ", "class "),
+        hole=0.95, taste=Taste(plain=0.75, speaking=0.9), library_names=True,
+    ),
+}  # fmt: skip
+"""By the first step that draws them: while the language is learned, with heavy holes, and with hardly anything else."""
+
+
+def mix_of(step: int) -> Mix:
+    return MIXES[max(first for first in MIXES if first <= step)]
 
 
 @dataclass(frozen=True)
@@ -34,31 +66,34 @@ class Document:
     weights: list[float]
 
 
-def one_line(rng: random.Random, text: str) -> tuple[int, int]:
-    """A hole of one line, with or without its margin and line break; seldom an assert, whose values nobody knows."""
-    places, at = [], 0
+def one_line(rng: random.Random, text: str, seldom: tuple[str, ...]) -> tuple[int, int]:
+    """A hole of one line, with or without its margin and line break."""
+    lines, places, at = [], [], 0
     for line in text.splitlines(keepends=True):
-        if line.strip() and (not line.startswith("assert") or rng.random() < 0.1):
-            places.append((at, at + len(line.rstrip("\n")), at + len(line) - len(line.lstrip())))
+        if line.strip():
+            lines.append((at, at + len(line.rstrip("\n")), at + len(line) - len(line.lstrip())))
+            if not line.startswith(seldom) or rng.random() < 0.1:
+                places.append(lines[-1])
         at += len(line)
-    begin, end, inside = rng.choice(places)
+    begin, end, inside = rng.choice(places or lines)
     roll = rng.random()
     if roll < 0.6:
         return begin, end
     return (inside, end) if roll < 0.85 else (begin, min(end + 1, len(text)))
 
 
-def hole_in(rng: random.Random, text: str) -> tuple[int, int]:
+def hole_in(rng: random.Random, text: str, mix: Mix) -> tuple[int, int]:
     """Where a hole begins and stops: one line more often than not, else some lines, the rest of a line, or any span."""
     roll = rng.random()
-    if roll < 0.6:
-        return one_line(rng, text)
+    if roll < mix.one_line:
+        return one_line(rng, text, mix.seldom)
+    roll = (roll - mix.one_line) / (1 - mix.one_line)
     starts = [0, *(i + 1 for i, c in enumerate(text) if c == "\n")]
-    if roll < 0.72 and len(starts) > 4:
+    if roll < 0.3 and len(starts) > 4:
         first = rng.randrange(len(starts) - 2)
         return starts[first], starts[min(first + rng.randint(2, 5), len(starts) - 1)] - rng.randint(0, 1)
     begin = rng.randrange(len(text))
-    if roll < 0.9:
+    if roll < 0.75:
         end = text.find("\n", begin)
         return begin, len(text) if end < 0 else end
     return begin, min(len(text), begin + rng.randint(1, 80))
@@ -92,6 +127,7 @@ class Corpus:
         self.files = list(library)
         self.units = [unit for text in library for unit in units_of(text)]
         self.sizes = [len(text) for text in library]
+        self.words = words_of(library)
         self.bos = tokenizer.bos_token_id
         self.end = tokenizer.convert_tokens_to_ids(END_OF_TEXT)
 
@@ -118,12 +154,12 @@ class Corpus:
         ids = [self.bos, *self.encode(text), *([self.end] if whole else [])]
         return Document(ids, [1.0] * len(ids))
 
-    def with_hole(self, rng: random.Random, text: str, weight: float = 1.0) -> Document:
+    def with_hole(self, rng: random.Random, text: str, mix: Mix) -> Document:
         """Code rearranged around a hole, as a code editor asks for it; only what stood in the hole is said."""
-        begin, stop = hole_in(rng, text)
+        begin, stop = hole_in(rng, text, mix)
         around = [self.bos, *self.encode(FIM_BEGIN + text[:begin] + FIM_HOLE + text[stop:] + FIM_END)]
         middle = [*self.encode(text[begin:stop]), self.end]
-        return Document(around + middle, [0.0] * len(around) + [weight] * len(middle))
+        return Document(around + middle, [0.0] * len(around) + [mix.hole_weight] * len(middle))
 
     def window(self, rng: random.Random) -> str:
         """Whole lines from a library file, every third time from its beginning."""
@@ -131,12 +167,12 @@ class Corpus:
         start = 0 if rng.random() < 0.33 else rng.randrange(max(1, len(lines) - 10))
         return "".join(lines[start : start + rng.randint(*WINDOW_LINES)])
 
-    def library(self, rng: random.Random, hole_weight: float) -> Document:
+    def library(self, rng: random.Random, mix: Mix) -> Document:
         """A function or a window of the library, now and then with a hole."""
         whole = rng.random() < 0.55
         text = rng.choice(self.units) if whole else self.window(rng)
         if rng.random() < 0.25 and text.strip():
-            return self.with_hole(rng, text[:1200], hole_weight)
+            return self.with_hole(rng, text[:1200], mix)
         return self.plain(text, whole)
 
     def copies(self, rng: random.Random) -> Document:
@@ -148,28 +184,29 @@ class Corpus:
         after = [*self.encode(f"{items}]\n"), self.end]
         return Document(before + after, [0.0] * len(before) + [1.0] * len(after))
 
-    def document(self, rng: random.Random, hole_weight: float = 1.0) -> Document:
-        """A third are chats; most of the rest is code, more of it with a hole than without."""
-        roll = rng.random()
-        if roll < 0.36:
+    def document(self, rng: random.Random, mix: Mix) -> Document:
+        """One of `KINDS`."""
+        kind = rng.choices(KINDS, cum_weights=mix.shares)[0]
+        if kind == "chat":
             return self.chat(rng)
-        if roll < 0.40:
+        if kind == "copies":
             return self.copies(rng)
-        if roll < 0.72:
-            text = program(rng)
-            return self.with_hole(rng, text, hole_weight) if rng.random() < 0.8 else self.plain(text)
-        if roll < 0.86:
-            text = task_program(rng)
-            return self.with_hole(rng, text, hole_weight) if rng.random() < 0.55 else self.plain(text)
-        return self.library(rng, hole_weight)
+        if kind == "library":
+            return self.library(rng, mix)
+        if kind == "program":
+            taste = replace(mix.taste, words=self.words) if mix.library_names else mix.taste
+            text, share = program(rng, taste), mix.hole
+        else:
+            text, share = task_program(rng), 0.55
+        return self.with_hole(rng, text, mix) if rng.random() < share else self.plain(text)
 
     def batch(self, step: int, num_rows: int, length: int) -> list[Document]:
         """The rows of a step, each of `length + 1` ids. Documents stay whole; library code fills what is left."""
         rng = random.Random(f"{self.seed}/{step}")
-        hole_weight = 1.0 if step < FIRST_HEAVY_STEP else HOLE_WEIGHT
+        mix = mix_of(step)
         documents, total = [], 0
         while total < 0.97 * num_rows * length:
-            documents.append(self.document(rng, hole_weight))
+            documents.append(self.document(rng, mix))
             total += len(documents[-1].ids)
         packed: list[list[Document]] = [[] for _ in range(num_rows)]
         room = [length + 1] * num_rows
@@ -193,7 +230,7 @@ class Corpus:
 
     def digest(self, num_rows: int, length: int) -> str:
         """A hash of the rows of a few steps: the same seed and the same texts have the same one."""
-        rows = [self.batch(step, num_rows, length) for step in (0, FIRST_HEAVY_STEP)]
+        rows = [self.batch(step, num_rows, length) for step in MIXES]
         return hashlib.sha256(repr(rows).encode()).hexdigest()
 
 

@@ -4,14 +4,18 @@ Which files are taken, and which are kept for the evaluation, follows from their
 """
 
 import ast
+import builtins
 import io
+import keyword
 import random
+import re
 import sysconfig
 import textwrap
 import tokenize
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +31,7 @@ HELD_OUT_FILE = 25  # one file in so many is kept for the evaluation
 MAX_FILE = 100_000  # characters
 MAX_STANDARD, MAX_PACKAGES = 8_000_000, 6_000_000  # characters in all
 MAX_PROMPT = 600  # characters of a held-out beginning
+WORD, MIN_COUNT = re.compile(r"(?<![A-Za-z])[a-z]{3,10}(?![A-Za-z])"), 10
 MIN_UNIT, MAX_UNIT = 80, 1500  # characters of a function or class
 
 
@@ -111,6 +116,13 @@ def units_of(text: str) -> list[str]:
             if MIN_UNIT <= len(unit) <= MAX_UNIT:
                 units.append(unit)
     return units
+
+
+def words_of(texts: Sequence[str]) -> list[str]:
+    """Words that names are made of, and prose too; none that means something to Python."""
+    counts = Counter(word for text in texts for word in WORD.findall(text))
+    known = {*keyword.kwlist, *keyword.softkwlist, *dir(builtins)}
+    return sorted(word for word, count in counts.items() if count >= MIN_COUNT and word not in known)
 
 
 def statement_ends(text: str) -> list[int]:

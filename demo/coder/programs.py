@@ -8,7 +8,8 @@ import builtins
 import keyword
 import random
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,7 +50,22 @@ KINDS: dict[str, tuple[str, ...]] = {
     "A": ("first", "a", "x", "left", "one", "old", "front", "xs"),
     "B": ("second", "b", "y", "right", "two", "new", "back", "ys"),
 }
+SINGULAR_NAMES = ("x", "item", "n", "value", "element")
+MAX_LINES = 10_000
+"""That a program runs before it is given up."""
 PATTERNS_FILE = Path(__file__).with_name("programs.txt")
+
+
+@dataclass(frozen=True)
+class Taste:
+    """What programs are like."""
+
+    plain: float = 0.4
+    """Share of the choices that fall on the plainest."""
+    speaking: float = 0.65
+    """Share of the functions whose name says what they do."""
+    words: Sequence[str] = ()
+    """What half of all names are made of, where there are any: a name has to be read, not guessed."""
 
 
 @dataclass(frozen=True)
@@ -112,16 +128,19 @@ CHOICE = re.compile(r"⟨([^⟨⟩]*)⟩")
 SLOT = re.compile(r"\$([A-Z]+1?)")
 
 
-def plural(rng: random.Random) -> tuple[str, str]:
+def plural(rng: random.Random, words: Sequence[str]) -> tuple[str, str]:
     """A plural and its singular."""
+    if words and rng.random() < 0.5:
+        one = rng.choice(words)
+        return f"{one}s", one
     many = rng.choice(PLURALS) if rng.random() < 0.7 else rng.choice(WORDS) + "s"
     one = many[:-3] + "y" if many.endswith("ies") else many[:-1]
-    return many, one if rng.random() < 0.75 else rng.choice(("x", "item", "n", "value", "element", one[0]))
+    return many, one if rng.random() < 0.75 else rng.choice((*SINGULAR_NAMES, one[0]))
 
 
-def function_name(rng: random.Random, pattern: str, many: str) -> str:
+def function_name(rng: random.Random, pattern: str, many: str, taste: Taste) -> str:
     """A name, more often than not one that says what the code does."""
-    if rng.random() < 0.35:
+    if rng.random() < 1 - taste.speaking:
         return name(rng)
     fitting = [verbs for part, verbs in VERBS if part in pattern]
     verb = rng.choice(rng.choice(fitting).split()) if fitting else rng.choice(WORDS)
@@ -154,17 +173,17 @@ def literal(rng: random.Random, kind: str) -> object:
     return made[kind]
 
 
-def fill(rng: random.Random, pattern: str) -> str:
+def fill(rng: random.Random, pattern: str, taste: Taste) -> str:
     """The pattern with its choices made and its names set in."""
     while found := CHOICE.search(pattern):
         options = found[1].split("|")
-        chosen = options[0] if rng.random() < 0.4 else rng.choice(options)  # the plainest stands first
+        chosen = options[0] if rng.random() < taste.plain else rng.choice(options)  # the plainest stands first
         pattern = pattern[: found.start()] + chosen + pattern[found.end() :]
-    many, one = plural(rng)
+    many, one = plural(rng, taste.words)
     taken: dict[str, str] = {
         "XS": many,
         "X": one,
-        "F": function_name(rng, pattern, many),
+        "F": function_name(rng, pattern, many, taste),
         "G": name(rng),
         "W": word(rng),
         "TEXT": "",
@@ -178,7 +197,10 @@ def fill(rng: random.Random, pattern: str) -> str:
     for kind in SLOT.findall(pattern):
         used = set(taken.values())
         while kind not in taken or (kind in KINDS and taken[kind] in used):
-            taken[kind] = rng.choice(KINDS[kind]) if rng.random() < 0.85 else rng.choice(WORDS)
+            if taste.words and rng.random() < 0.5:
+                taken[kind] = rng.choice(taste.words)
+            else:
+                taken[kind] = rng.choice(KINDS[kind]) if rng.random() < 0.85 else rng.choice(WORDS)
             used = {value for key, value in taken.items() if key != kind}
     return SLOT.sub(lambda found: taken[found[1]], pattern)
 
@@ -188,18 +210,41 @@ def with_double_quotes(text: str) -> str:
     return text if '"' in text else text.replace("'", '"')
 
 
-def function_program(rng: random.Random) -> str | None:
+def outcome(code: str, expression: str) -> object:
+    """The value of an expression behind the code.
+
+    Raises:
+        Exception: the code's own, or it does not come to an end, as where two of its names became the same.
+    """
+    num_lines = 0
+
+    def count(*_: object) -> object:
+        nonlocal num_lines
+        num_lines += 1
+        if num_lines > MAX_LINES:
+            raise TimeoutError(f"no end after {MAX_LINES} lines")
+        return count
+
+    scope: dict[str, object] = {"__name__": "program"}
+    before = sys.gettrace()
+    sys.settrace(count)
+    try:
+        exec(code, scope)
+        return eval(expression, scope)
+    finally:
+        sys.settrace(before)
+
+
+def function_program(rng: random.Random, taste: Taste) -> str | None:
     """A function with one to three asserts; None where it fails on its arguments."""
     pattern = rng.choice(PATTERNS["function"])
-    code = fill(rng, pattern.code)
+    code = fill(rng, pattern.code, taste)
     called = code[4 : code.index("(")]
     asserts: list[str] = []
     for _ in range(rng.choices((1, 2, 3), (50, 40, 10))[0]):
         call = f"{called}({', '.join(repr(literal(rng, kind)) for kind in pattern.arguments)})"
-        scope: dict[str, object] = {}
         try:
-            exec(code, scope)
-            value = eval(call, scope)
+            value = outcome(code, call)
         except Exception:
             continue
         if isinstance(value, set):  # written in an order that differs from run to run
@@ -214,15 +259,13 @@ def function_program(rng: random.Random) -> str | None:
     return text if asserts and len(text) < 500 else None
 
 
-def asserted_program(rng: random.Random) -> str | None:
+def asserted_program(rng: random.Random, taste: Taste) -> str | None:
     """A class or a script whose last line's `?` is found by running what stands before it."""
-    code = fill(rng, rng.choice(PATTERNS["class" if rng.random() < 0.6 else "script"]).code)
+    code = fill(rng, rng.choice(PATTERNS["class" if rng.random() < 0.6 else "script"]).code, taste)
     before, _, last = code.rpartition("\nassert ")
     expression = last.removesuffix(" == ?")
-    scope: dict[str, object] = {"__name__": "program"}
     try:
-        exec(before, scope)
-        value = eval(expression, scope)
+        value = outcome(before, expression)
     except Exception:
         return None
     if isinstance(value, set):
@@ -245,9 +288,10 @@ def shape_of(program: str) -> str:
 HELD_OUT_SHAPES = {shape_of(snippet.before + snippet.line + snippet.after) for snippet in SNIPPETS}
 
 
-def program(rng: random.Random) -> str:
+def program(rng: random.Random, taste: Taste = Taste()) -> str:
     """One program that runs, and is none of the held-out ones under other names."""
     while True:
-        made = function_program(rng) if rng.random() < 0.85 else asserted_program(rng)
+        make = function_program if rng.random() < 0.85 else asserted_program
+        made = make(rng, taste)
         if made and shape_of(made) not in HELD_OUT_SHAPES:
             return with_double_quotes(made) if rng.random() < 0.8 else made

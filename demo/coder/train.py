@@ -19,18 +19,20 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo.card import machine, report, write_block
 from demo.coder.checkpoint import Coder
-from demo.coder.data import Corpus, tokenizer_texts
+from demo.coder.data import MIXES, Corpus, tokenizer_texts
 from demo.coder.figures import all_figures
 from demo.coder.library import read_library
 from demo.coder.model import MAX_LENGTH, configuration, held, loss_of, new_model, optimizers, save
 from demo.coder.replies import verify
 from demo.coder.tasks import TASKS
 from demo.coder.tokenizer import train_tokenizer
-from demo.memory import keep_memory
+from demo.memory import TRIM_EVERY, keep_memory, trim_memory
 from demo.state import load_state, save_state
 
 STATE_FOLDER = Path(".cache/train-coder")
 SAVE_EVERY_S = 120
+SECOND_START, SECOND_PEAK = max(MIXES), 0.6
+"""Where the learning rate, which has come down to nothing, rises again, and how far: the last mix is learned anew."""
 
 
 @dataclass(frozen=True)
@@ -38,7 +40,7 @@ class Settings:
     """What a training run is. The state of another run is not taken up."""
 
     seed: int = 0
-    steps: int = 4500
+    steps: int = 6500
     vocab_size: int = 4096
     width: int = 256
     num_layers: int = 4
@@ -50,6 +52,14 @@ class Settings:
     def tokens_per_step(self) -> int:
         """Ids that one step reads."""
         return self.num_rows * self.row_length
+
+    def rate(self, step: int) -> float:
+        """The learning rate of a step, as a share of its peak."""
+        begin, end, peak = 0, min(self.steps, SECOND_START), 1.0
+        if step >= SECOND_START:
+            begin, end, peak = SECOND_START, self.steps, SECOND_PEAK
+        done, whole = step - begin, end - begin
+        return peak * min((done + 1) / self.warmup_steps, 1.0, 1.25 * (1 - done / whole))
 
 
 @dataclass
@@ -108,9 +118,9 @@ class Run:
     def train_step(self) -> float:
         """One step of all optimizers; its loss."""
         settings = self.settings
-        scale = min((self.step + 1) / settings.warmup_steps, 1.0, 1.25 * (1 - self.step / settings.steps))
+        rate = settings.rate(self.step)
         for optimizer, peak in zip(self.chosen, self.peaks, strict=True):
-            optimizer.param_groups[0]["lr"] = peak * scale
+            optimizer.param_groups[0]["lr"] = peak * rate
         rows = self.corpus.batch(self.step, settings.num_rows, settings.row_length)
         ids, weights = torch.tensor([row.ids for row in rows]), torch.tensor([row.weights for row in rows])
         loss = loss_of(self.model, ids, weights)
@@ -133,6 +143,8 @@ class Run:
             started = time.perf_counter()
             loss = self.train_step()
             self.seconds += time.perf_counter() - started
+            if self.step % TRIM_EVERY == 0:
+                trim_memory()
             yield loss
 
 

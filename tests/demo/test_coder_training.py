@@ -5,6 +5,7 @@ import random
 import subprocess
 import sys
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -14,12 +15,12 @@ from transformers import AutoTokenizer
 from demo.card import Figure, table, write_block
 from demo.coder import wishes, wordings
 from demo.coder.conversations import conversation
-from demo.coder.data import FIRST_HEAVY_STEP, HOLE_WEIGHT, Corpus, hole_in, one_line
+from demo.coder.data import MIXES, Corpus, hole_in, mix_of, one_line
 from demo.coder.figures import held_out_questions
 from demo.coder.library import beginnings, cut_at_last_statement, parses, statement_ends, units_of
 from demo.coder.model import configuration, new_model
 from demo.coder.names import is_held_out, name
-from demo.coder.programs import HELD_OUT_SHAPES, program, shape_of
+from demo.coder.programs import HELD_OUT_SHAPES, outcome, program, shape_of
 from demo.coder.runner import run_all
 from demo.coder.tasks import TASKS
 from demo.coder.train import Run, Settings
@@ -95,12 +96,20 @@ def test_other_data_and_other_settings_are_another_training(corpus: Corpus) -> N
 
 
 def test_what_stood_in_a_hole_weighs_more_later(corpus: Corpus) -> None:
+    first, *later = MIXES
     early, late = (
-        {weight for row in corpus.batch(step, 4, 512) for weight in row.weights}
-        for step in (FIRST_HEAVY_STEP - 1, FIRST_HEAVY_STEP)
+        {weight for row in corpus.batch(step, 4, 512) for weight in row.weights} for step in (later[0] - 1, later[0])
     )
-    assert early == {0.0, 1.0}
-    assert late == {0.0, 1.0, HOLE_WEIGHT}
+    assert early == {0.0, mix_of(first).hole_weight} == {0.0, 1.0}
+    assert late == {0.0, 1.0, mix_of(later[0]).hole_weight}
+    assert mix_of(later[-1]) == MIXES[later[-1]] != mix_of(later[-1] - 1)
+
+
+def test_the_learning_rate_comes_down_and_rises_once_more() -> None:
+    rates = [Settings().rate(step) for step in range(Settings().steps)]
+    second = max(MIXES)
+    assert rates[second - 1] < 0.001 and rates[-1] < 0.001
+    assert max(rates[:second]) == 1 > max(rates[second:]) > 0.5
 
 
 def test_the_first_heads_look_back(corpus: Corpus) -> None:
@@ -115,10 +124,11 @@ def test_a_hole_of_one_line_is_one_line() -> None:
     for seed in range(200):
         rng = random.Random(seed)
         text = program(rng)
-        begin, end = one_line(rng, text)
+        mix = mix_of(seed * 50)
+        begin, end = one_line(rng, text, mix.seldom)
         assert text[begin:end].strip()
         assert "\n" not in text[begin : end - 1]
-        begin, end = hole_in(rng, text)
+        begin, end = hole_in(rng, text, mix)
         assert 0 <= begin <= end <= len(text)
 
 
@@ -127,6 +137,12 @@ def test_programs_run_and_none_is_held_out() -> None:
     assert len(set(programs)) == 300
     assert all(run_all(programs))
     assert HELD_OUT_SHAPES.isdisjoint(map(shape_of, programs))
+
+
+def test_a_program_without_an_end_is_given_up() -> None:
+    with pytest.raises(TimeoutError, match="no end after"):
+        outcome("def run(items):\n    while items:\n        items.append(0)\n    return items\n", "run([1])")
+    assert outcome("def run(items):\n    return sum(items)\n", "run([1, 2])") == 3
 
 
 def test_what_is_held_out_is_not_asked_in_training() -> None:
@@ -171,3 +187,11 @@ def test_the_card_holds_the_figures(tmp_path: Path) -> None:
     assert "| 100 tasks × 3 held-out wordings" in card
     with pytest.raises(ValueError, match="markers"):
         write_block(copy, "other", "")
+
+
+def test_the_card_says_what_is_read() -> None:
+    card = (FOLDER / "README.md").read_text()
+    shares = [[round(100 * (b - a)) for a, b in pairwise((0.0, *mix.shares))] for mix in (MIXES[0], MIXES[4500])]
+    kinds = ("Chats", "Copying", "Programs", "Tasks as code", "Library code")
+    for kind, before, after in zip(kinds, *shares, strict=True):
+        assert f"| {kind} | {before} % | {after} % |" in card
