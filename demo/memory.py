@@ -14,8 +14,8 @@ def keep_memory() -> None:
         mallopt(_M_TRIM_THRESHOLD, 2**31 - 1)
 
 
-def trim_memory() -> None:
-    """Give back what lies unused between blocks: in thousands of steps whose sizes differ it comes to many GiB."""
+def trim_memory(step: int) -> None:
+    """Every so many steps, gives back what lies unused between blocks: it would come to many GiB."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim:
+    if trim and step % TRIM_EVERY == 0:
         trim(0)

@@ -27,31 +27,33 @@ KINDS = ("chat", "copies", "program", "task", "library")
 class Mix:
     """What documents are drawn."""
 
-    shares: tuple[float, float, float, float, float]
-    """Of `KINDS`, each with those before it."""
-    hole_weight: float
+    cumulative_shares: tuple[float, float, float, float, float]
+    """Of `KINDS` among the documents, each with those before it."""
+    hole_weight: float = 1.0
     """Of a token that stood in a hole: some eight of a document, which would else hardly count beside chats."""
-    one_line: float = 0.6
-    """Of the holes."""
+    one_line_share: float = 0.6
+    """Holes that are one line."""
     seldom: tuple[str, ...] = ("assert",)
     """Beginnings of lines that nobody could foresee: few of them become holes."""
-    hole: float = 0.8
-    """Of the programs."""
+    hole_share: float = 0.8
+    """Programs with a hole."""
     taste: Taste = field(default_factory=Taste)
-    """Of the programs."""
+    """What programs are like."""
     library_names: bool = False
     """Whether programs take names from the library too."""
 
 
+_LANGUAGE = Mix((0.36, 0.40, 0.72, 0.86, 1.0))
 MIXES = {
-    0: Mix((0.36, 0.40, 0.72, 0.86, 1.0), hole_weight=1.0),
-    1397: Mix((0.36, 0.40, 0.72, 0.86, 1.0), hole_weight=5.0),
+    0: _LANGUAGE,
+    1397: replace(_LANGUAGE, hole_weight=5.0),
     4500: Mix(
-        (0.20, 0.22, 0.82, 0.92, 1.0), hole_weight=5.0, one_line=0.9, seldom=("assert", "def ", "    def ", "class "),
-        hole=0.95, taste=Taste(plain=0.75, speaking=0.9), library_names=True,
+        (0.20, 0.22, 0.82, 0.92, 1.0), hole_weight=5.0, one_line_share=0.9, hole_share=0.95,
+        seldom=("assert", "def ", "    def ", "class "), taste=Taste(plain_share=0.75, telling_share=0.9),
+        library_names=True,
     ),
 }  # fmt: skip
-"""By the first step that draws them: while the language is learned, with heavy holes, and with hardly anything else."""
+"""By the first step that draws them: while the language is learned, the same with heavy holes, and mostly holes."""
 
 
 def mix_of(step: int) -> Mix:
@@ -85,9 +87,9 @@ def one_line(rng: random.Random, text: str, seldom: tuple[str, ...]) -> tuple[in
 def hole_in(rng: random.Random, text: str, mix: Mix) -> tuple[int, int]:
     """Where a hole begins and stops: one line more often than not, else some lines, the rest of a line, or any span."""
     roll = rng.random()
-    if roll < mix.one_line:
+    if roll < mix.one_line_share:
         return one_line(rng, text, mix.seldom)
-    roll = (roll - mix.one_line) / (1 - mix.one_line)
+    roll = (roll - mix.one_line_share) / (1 - mix.one_line_share)
     starts = [0, *(i + 1 for i, c in enumerate(text) if c == "\n")]
     if roll < 0.3 and len(starts) > 4:
         first = rng.randrange(len(starts) - 2)
@@ -186,7 +188,7 @@ class Corpus:
 
     def document(self, rng: random.Random, mix: Mix) -> Document:
         """One of `KINDS`."""
-        kind = rng.choices(KINDS, cum_weights=mix.shares)[0]
+        kind = rng.choices(KINDS, cum_weights=mix.cumulative_shares)[0]
         if kind == "chat":
             return self.chat(rng)
         if kind == "copies":
@@ -195,7 +197,7 @@ class Corpus:
             return self.library(rng, mix)
         if kind == "program":
             taste = replace(mix.taste, words=self.words) if mix.library_names else mix.taste
-            text, share = program(rng, taste), mix.hole
+            text, share = program(rng, taste), mix.hole_share
         else:
             text, share = task_program(rng), 0.55
         return self.with_hole(rng, text, mix) if rng.random() < share else self.plain(text)

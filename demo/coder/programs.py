@@ -4,6 +4,7 @@ The patterns stand in programs.txt: in their code `$XS` and `$X` are a plural an
 identifiers of one kind, and `⟨a|b⟩` is a choice. The words behind a function's `@` are the kinds of its arguments.
 """
 
+import ast
 import builtins
 import keyword
 import random
@@ -51,8 +52,8 @@ KINDS: dict[str, tuple[str, ...]] = {
     "B": ("second", "b", "y", "right", "two", "new", "back", "ys"),
 }
 SINGULAR_NAMES = ("x", "item", "n", "value", "element")
-MAX_LINES = 10_000
-"""That a program runs before it is given up."""
+MAX_EVENTS = 10_000
+"""Lines, calls and returns after which a program is given up."""
 PATTERNS_FILE = Path(__file__).with_name("programs.txt")
 
 
@@ -60,12 +61,12 @@ PATTERNS_FILE = Path(__file__).with_name("programs.txt")
 class Taste:
     """What programs are like."""
 
-    plain: float = 0.4
-    """Share of the choices that fall on the plainest."""
-    speaking: float = 0.65
-    """Share of the functions whose name says what they do."""
+    plain_share: float = 0.4
+    """Choices that fall on the plainest."""
+    telling_share: float = 0.65
+    """Functions whose name says what they do."""
     words: Sequence[str] = ()
-    """What half of all names are made of, where there are any: a name has to be read, not guessed."""
+    """What half of the variables' names are made of, where there are any: a name has to be read, not guessed."""
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def plural(rng: random.Random, words: Sequence[str]) -> tuple[str, str]:
 
 def function_name(rng: random.Random, pattern: str, many: str, taste: Taste) -> str:
     """A name, more often than not one that says what the code does."""
-    if rng.random() < 1 - taste.speaking:
+    if rng.random() < 1 - taste.telling_share:
         return name(rng)
     fitting = [verbs for part, verbs in VERBS if part in pattern]
     verb = rng.choice(rng.choice(fitting).split()) if fitting else rng.choice(WORDS)
@@ -177,7 +178,7 @@ def fill(rng: random.Random, pattern: str, taste: Taste) -> str:
     """The pattern with its choices made and its names set in."""
     while found := CHOICE.search(pattern):
         options = found[1].split("|")
-        chosen = options[0] if rng.random() < taste.plain else rng.choice(options)  # the plainest stands first
+        chosen = options[0] if rng.random() < taste.plain_share else rng.choice(options)  # the plainest stands first
         pattern = pattern[: found.start()] + chosen + pattern[found.end() :]
     many, one = plural(rng, taste.words)
     taken: dict[str, str] = {
@@ -214,15 +215,16 @@ def outcome(code: str, expression: str) -> object:
     """The value of an expression behind the code.
 
     Raises:
-        Exception: the code's own, or it does not come to an end, as where two of its names became the same.
+        TimeoutError: it does not come to an end, as where two of its names became the same.
+        Exception: whatever the code raises.
     """
-    num_lines = 0
+    num_events = 0
 
     def count(*_: object) -> object:
-        nonlocal num_lines
-        num_lines += 1
-        if num_lines > MAX_LINES:
-            raise TimeoutError(f"no end after {MAX_LINES} lines")
+        nonlocal num_events
+        num_events += 1
+        if num_events > MAX_EVENTS:
+            raise TimeoutError(f"no end after {MAX_EVENTS} lines, calls and returns")
         return count
 
     scope: dict[str, object] = {"__name__": "program"}
@@ -275,14 +277,34 @@ def asserted_program(rng: random.Random, taste: Taste) -> str | None:
 
 def shape_of(program: str) -> str:
     """A program without its asserts and with its names numbered: equal for programs that differ in nothing else."""
+    code = program.partition("\nassert")[0].strip().replace("'", '"')
+    names, attributes = own_names(code)
     numbers: dict[str, str] = {}
 
     def numbered(found: re.Match[str]) -> str:
-        word, known = found[2], METHODS if found[1] else BUILTINS
+        word = found[2]
+        known = METHODS - attributes if found[1] else BUILTINS - names
         kept = keyword.iskeyword(word) or word in known
         return found[1] + (word if kept else numbers.setdefault(word, f"v{len(numbers)}"))
 
-    return NAME.sub(numbered, program.partition("\nassert")[0].strip().replace("'", '"'))
+    return NAME.sub(numbered, code)
+
+
+def own_names(code: str) -> tuple[set[str], set[str]]:
+    """Names and attributes that the code itself gives, builtins' and methods' among them."""
+    names, attributes = set(), set()
+    for node in ast.walk(ast.parse(code)):
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            names.add(node.name)
+        elif isinstance(node, ast.arg):
+            names.add(node.arg)
+        elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+            names.add(node.id)
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            attributes.add(node.attr)
+        if isinstance(node, ast.ClassDef):
+            attributes |= {part.name for part in node.body if isinstance(part, ast.FunctionDef)}
+    return names, attributes
 
 
 HELD_OUT_SHAPES = {shape_of(snippet.before + snippet.line + snippet.after) for snippet in SNIPPETS}

@@ -19,20 +19,18 @@ from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
 from demo.card import machine, report, write_block
 from demo.coder.checkpoint import Coder
-from demo.coder.data import MIXES, Corpus, tokenizer_texts
+from demo.coder.data import Corpus, tokenizer_texts
 from demo.coder.figures import all_figures
 from demo.coder.library import read_library
 from demo.coder.model import MAX_LENGTH, configuration, held, loss_of, new_model, optimizers, save
 from demo.coder.replies import verify
 from demo.coder.tasks import TASKS
 from demo.coder.tokenizer import train_tokenizer
-from demo.memory import TRIM_EVERY, keep_memory, trim_memory
+from demo.memory import keep_memory, trim_memory
 from demo.state import load_state, save_state
 
 STATE_FOLDER = Path(".cache/train-coder")
 SAVE_EVERY_S = 120
-SECOND_START, SECOND_PEAK = max(MIXES), 0.6
-"""Where the learning rate, which has come down to nothing, rises again, and how far: the last mix is learned anew."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +45,9 @@ class Settings:
     num_rows: int = 16
     row_length: int = 512
     warmup_steps: int = 40
+    second_start: int = 4500
+    """Where the learning rate, which has come down to nothing, rises again: the last mix is learned anew."""
+    second_peak: float = 0.6
 
     @property
     def tokens_per_step(self) -> int:
@@ -55,9 +56,9 @@ class Settings:
 
     def rate(self, step: int) -> float:
         """The learning rate of a step, as a share of its peak."""
-        begin, end, peak = 0, min(self.steps, SECOND_START), 1.0
-        if step >= SECOND_START:
-            begin, end, peak = SECOND_START, self.steps, SECOND_PEAK
+        begin, end, peak = 0, min(self.steps, self.second_start), 1.0
+        if step >= self.second_start:
+            begin, end, peak = self.second_start, self.steps, self.second_peak
         done, whole = step - begin, end - begin
         return peak * min((done + 1) / self.warmup_steps, 1.0, 1.25 * (1 - done / whole))
 
@@ -143,8 +144,7 @@ class Run:
             started = time.perf_counter()
             loss = self.train_step()
             self.seconds += time.perf_counter() - started
-            if self.step % TRIM_EVERY == 0:
-                trim_memory()
+            trim_memory(self.step)
             yield loss
 
 

@@ -15,12 +15,12 @@ from transformers import AutoTokenizer
 from demo.card import Figure, table, write_block
 from demo.coder import wishes, wordings
 from demo.coder.conversations import conversation
-from demo.coder.data import MIXES, Corpus, hole_in, mix_of, one_line
+from demo.coder.data import MIXES, Corpus, Mix, hole_in, mix_of, one_line
 from demo.coder.figures import held_out_questions
-from demo.coder.library import beginnings, cut_at_last_statement, parses, statement_ends, units_of
+from demo.coder.library import beginnings, cut_at_last_statement, parses, statement_ends, units_of, words_of
 from demo.coder.model import configuration, new_model
 from demo.coder.names import is_held_out, name
-from demo.coder.programs import HELD_OUT_SHAPES, outcome, program, shape_of
+from demo.coder.programs import HELD_OUT_SHAPES, Taste, fill, outcome, program, shape_of
 from demo.coder.runner import run_all
 from demo.coder.tasks import TASKS
 from demo.coder.train import Run, Settings
@@ -107,9 +107,11 @@ def test_what_stood_in_a_hole_weighs_more_later(corpus: Corpus) -> None:
 
 def test_the_learning_rate_comes_down_and_rises_once_more() -> None:
     rates = [Settings().rate(step) for step in range(Settings().steps)]
-    second = max(MIXES)
+    second = Settings().second_start
+    assert second == max(MIXES)
     assert rates[second - 1] < 0.001 and rates[-1] < 0.001
-    assert max(rates[:second]) == 1 > max(rates[second:]) > 0.5
+    assert max(rates[:second]) == 1
+    assert max(rates[second:]) == Settings().second_peak
 
 
 def test_the_first_heads_look_back(corpus: Corpus) -> None:
@@ -132,11 +134,39 @@ def test_a_hole_of_one_line_is_one_line() -> None:
         assert 0 <= begin <= end <= len(text)
 
 
-def test_programs_run_and_none_is_held_out() -> None:
-    programs = [program(random.Random(seed)) for seed in range(300)]
+@pytest.mark.parametrize("mix", MIXES.values(), ids=map(str, MIXES))
+def test_programs_run_and_none_is_held_out(mix: Mix, corpus: Corpus) -> None:
+    taste = replace(mix.taste, words=corpus.words) if mix.library_names else mix.taste
+    programs = [program(random.Random(seed), taste) for seed in range(300)]
     assert len(set(programs)) == 300
     assert all(run_all(programs))
     assert HELD_OUT_SHAPES.isdisjoint(map(shape_of, programs))
+
+
+def test_shapes_see_through_names_builtins_and_methods_included() -> None:
+    held_out = (
+        "def count_passed(marks, limit):\n    passed = 0\n    for mark in marks:\n        passed += mark >= limit\n"
+    )
+    for name in ("f", "filter", "sum"):
+        other = held_out.replace("count_passed", name).replace("passed", "count").replace("marks", "list")
+        assert shape_of(other) == shape_of(held_out)
+    a_class = "class Counter:\n    def add(self):\n        self.value += 1\n"
+    assert shape_of(a_class) == shape_of(a_class.replace("value", "count").replace("add", "update"))
+    assert shape_of("def f(xs):\n    return sum(xs)\n") != shape_of("def f(xs):\n    return max(xs)\n")
+    assert shape_of("def f(xs):\n    return xs.pop()\n") != shape_of("def f(xs):\n    return xs.copy()\n")
+
+
+def test_a_taste_chooses_the_plainest_and_takes_words() -> None:
+    assert MIXES[0].taste == Taste()
+    for taste in (MIXES[0].taste, MIXES[4500].taste):
+        made = [fill(random.Random(seed), "⟨plain|other⟩", taste) for seed in range(2000)]
+        assert abs(made.count("plain") / 2000 - (1 + taste.plain_share) / 2) < 0.04
+    drawn = [program(random.Random(seed), replace(Taste(), words=["zebra", "quiver"])) for seed in range(100)]
+    assert sum("zebra" in text or "quiver" in text for text in drawn) > 50
+
+
+def test_words_of_the_library_mean_nothing_to_python() -> None:
+    assert words_of(["window = list(window)\nfor window in windows:\n    pass\n" * 4]) == ["window"]
 
 
 def test_a_program_without_an_end_is_given_up() -> None:
@@ -191,7 +221,15 @@ def test_the_card_holds_the_figures(tmp_path: Path) -> None:
 
 def test_the_card_says_what_is_read() -> None:
     card = (FOLDER / "README.md").read_text()
-    shares = [[round(100 * (b - a)) for a, b in pairwise((0.0, *mix.shares))] for mix in (MIXES[0], MIXES[4500])]
+    steps = list(MIXES)
+    first, heavy, last = (
+        [f"{100 * (b - a):.0f} %" for a, b in pairwise((0.0, *mix.cumulative_shares))] for mix in MIXES.values()
+    )
+    assert first == heavy
     kinds = ("Chats", "Copying", "Programs", "Tasks as code", "Library code")
-    for kind, before, after in zip(kinds, *shares, strict=True):
-        assert f"| {kind} | {before} % | {after} % |" in card
+    for kind, before, after in zip(kinds, first, last, strict=True):
+        assert f"| {kind} | {before} | {after} |" in card
+    assert f"| until step {steps[2]:,} | after it |" in card
+    assert f"five times as much from step {steps[1]:,} on" in card
+    assert MIXES[steps[1]].hole_weight == 5
+    assert f"falls to nothing by step {Settings().second_start:,}, and" in card

@@ -96,4 +96,4 @@ def test_a_hole_in_the_middle_is_filled(client: openai.OpenAI) -> None:
     programs = [
         snippet.before + choice.text + snippet.after for snippet, choice in zip(SNIPPETS, answer.choices, strict=True)
     ]
-    assert sum(map(runs, programs)) >= 0.2 * len(SNIPPETS)
+    assert sum(map(runs, programs)) >= 0.36 * len(SNIPPETS)
