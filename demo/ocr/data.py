@@ -6,6 +6,8 @@ import hashlib
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
+from typing import TypeAlias
 
 import numpy as np
 import torch
@@ -25,6 +27,8 @@ PATCH_SIDE = 16
 """Pixels of a patch, SAM's smallest unit."""
 PATCH_SLOTS = 2
 """Characters that a patch is taught to tell, from left to right."""
+Row: TypeAlias = tuple[list[int], list[int], list[int]]
+"""Ids, labels and places."""
 PROMPTS = ("free", "markdown", "grounding", "locate")
 
 
@@ -36,10 +40,22 @@ class Stage:
     steps: int
     rows: int
     maker: PageMaker
-    rate: float
-    """Learning rate of Muon, the towers' and the decoder's; AdamW's is a third of it."""
+    learning_rate: float
+    """Of Muon, the towers' and the decoder's; AdamW's is a third of it."""
     prompt_weights: tuple[float, float, float, float] | None
     """Of `PROMPTS`; None where the vision towers learn alone."""
+    slip_share: float = 0.0
+    """Tokens of the answer before the next one that are shown wrong, as the model's own will be at times."""
+    warmup_steps: int = 0
+    """At the beginning, in which the learning rate comes up from nothing."""
+    decay_steps: int = 0
+    """At the end, in which it goes down to nothing."""
+
+    def learning_rate_at(self, step: int) -> float:
+        """Of one of the stage's steps."""
+        up = (step + 1) / self.warmup_steps if self.warmup_steps else 1.0
+        down = (self.steps - step) / self.decay_steps if self.decay_steps else 1.0
+        return self.learning_rate * min(up, down, 1.0)
 
 
 @dataclass(frozen=True)
@@ -65,6 +81,7 @@ class Encoder:
         self._tokenizer = tokenizer
         self._vocabulary = {tokenizer.decode([index]): index for index in range(len(tokenizer))}
         self.bos, self.eos, self.pad = (self._vocabulary[name] for name in (BOS, EOS, PAD))
+        self._characters = [self._vocabulary[chr(code)] for code in range(32, 127)]
 
     def prompt(self, name: str, target: str | None = None) -> list[int]:
         """Ids of a template behind the image."""
@@ -72,7 +89,7 @@ class Encoder:
         ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
         return ids
 
-    def row(self, page: Page, side: int, prompt: str, rng: random.Random) -> tuple[list[int], list[int], list[int]]:
+    def row(self, page: Page, side: int, prompt: str, rng: random.Random) -> Row:
         """Ids, labels and places of one page."""
         target: str | None = None
         if prompt == "locate":
@@ -85,6 +102,27 @@ class Encoder:
         labels = [*[IGNORED] * (len(asked) - 1), *said, self.eos]
         where = [cell_of(place, page.image.size, side, PATCH_SIDE) if place else IGNORED for _, place in answer]
         return ids, labels, [*[IGNORED] * (len(asked) - 1), *where, IGNORED]
+
+    def with_slips(self, row: Row, share: float, rng: random.Random) -> Row:
+        """The row of a reader that now and then misreads a token, leaves one out, or says one too many.
+
+        What comes next on the page stays what is learned: one slip must not lead to others. After one left out, or one
+        too many, the place last read is that of the token before, or of the next one.
+        """
+        tokens = list(zip(*row, strict=True))
+        first = next(i for i, (_, label, _) in enumerate(tokens) if label != IGNORED) + 1  # of the answer
+        slipped = tokens[:first]
+        for token, label, place in tokens[first:]:
+            if rng.random() >= share:
+                slipped.append((token, label, place))
+                continue
+            kind = rng.choices(("misread", "left out", "too many"), (8, 1, 1))[0]
+            if kind == "too many":
+                slipped.append((token, label, place))
+            if kind != "left out":
+                slipped.append((rng.choice(self._characters), label, place))
+        ids, labels, places = zip(*slipped, strict=True)
+        return list(ids), list(labels), list(places)
 
     def slots(self, page: Page, side: int) -> NDArray[np.int64]:
         """`[patches, patches, PATCH_SLOTS]`: what stands in each patch, a line's end included."""
@@ -136,19 +174,25 @@ class Batches:
         return sum(stage.steps for stage in self._stages)
 
     def digest(self) -> str:
-        """A hash of the first batch: other fonts, texts or libraries make another."""
-        batch = Batches(self._stages, self._tokenizer, self._seed)[0]
-        return hashlib.sha256(batch.views.numpy().tobytes() + batch.slots.numpy().tobytes()).hexdigest()
+        """A hash of each stage's first batch: other fonts, texts, prompts or libraries make another."""
+        batches = Batches(self._stages, self._tokenizer, self._seed)
+        digest = hashlib.sha256()
+        for step in accumulate((stage.steps for stage in self._stages[:-1]), initial=0):
+            batch = batches[step]
+            for tensor in (batch.views, batch.ids, batch.labels, batch.places, batch.slots):
+                digest.update(tensor.numpy().tobytes())
+        return digest.hexdigest()
 
-    def stage(self, step: int) -> Stage:
+    def stage(self, step: int) -> tuple[Stage, int]:
+        """The stage that a step belongs to, and how many of its steps come before."""
         for stage in self._stages:
             if step < stage.steps:
-                return stage
+                return stage, step
             step -= stage.steps
         raise IndexError(step)
 
     def __getitem__(self, step: int) -> Batch:
-        stage = self.stage(step)
+        stage, _ = self.stage(step)
         side = stage.maker.view
         views, rows, slots = [], [], []
         for index in range(self._first, stage.rows, self._stride):
@@ -159,7 +203,8 @@ class Batches:
                 rows.append(([], [], []))
             else:
                 prompt = rng.choices(PROMPTS, stage.prompt_weights)[0]
-                rows.append(self._encoder.row(page, side, prompt, rng))
+                row = self._encoder.row(page, side, prompt, rng)
+                rows.append(self._encoder.with_slips(row, stage.slip_share, rng) if stage.slip_share else row)
             slots.append(self._encoder.slots(page, side))
         ids, labels, places = zip(*rows, strict=True)
         return Batch(

@@ -17,7 +17,7 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 
 from demo.card import machine, report, write_block
-from demo.memory import keep_memory
+from demo.memory import keep_memory, trim_memory
 from demo.ocr.data import Batch, Batches, Stage
 from demo.ocr.figures import all_figures
 from demo.ocr.fonts import check_fonts
@@ -32,9 +32,6 @@ from demo.state import load_state, save_state
 PROJECT = Path(__file__).parents[2]
 STATE = PROJECT / ".cache" / "train-ocr" / "state.pt"
 SEED = 0
-WARMUP_STEPS = 100
-DECAY_SHARE = 0.25
-"""Of the steps, at the end, in which the learning rate falls to nothing."""
 SAVE_EVERY_S = 240
 NUM_PROCESSES = 2
 """That share each batch: part of what makes the weights, so not to be chosen."""
@@ -46,25 +43,31 @@ STAGES = (
             view=448, ems=(18, 44), kinds=_DENSE,
             min_lines=8, max_lines=20, min_proportion=0.8, max_characters=700,
         ),
-        rate=0.006, prompt_weights=None,
+        learning_rate=0.006, prompt_weights=None, warmup_steps=100,
     ),
     Stage(
         "lines", 1600, 16,
         PageMaker(view=640, max_lines=8, min_proportion=0.6, max_characters=200, kinds=_DENSE),
-        rate=0.005, prompt_weights=(0.75, 0.05, 0.15, 0.05),
+        learning_rate=0.005, prompt_weights=(0.75, 0.05, 0.15, 0.05),
     ),
-    Stage("pages", 2100, 6, PageMaker(), rate=0.004, prompt_weights=(0.5, 0.2, 0.25, 0.05)),
+    Stage(
+        "pages", 2100, 6, PageMaker(),
+        learning_rate=0.004, prompt_weights=(0.5, 0.2, 0.25, 0.05), decay_steps=1550,
+    ),
+    Stage(
+        "slips", 2700, 6, PageMaker(),
+        learning_rate=0.003, prompt_weights=(0.45, 0.2, 0.25, 0.1), slip_share=0.08, warmup_steps=100, decay_steps=1000,
+    ),
 )  # fmt: skip
 
 
 class Training:
     """Model, optimizers and the step that comes next."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, num_steps: int, identity: str = "") -> None:
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, identity: str = "") -> None:
         torch.manual_seed(SEED)
         self.identity = identity
         self.trainee = Trainee(tokenizer)
-        self.num_steps = num_steps
         self.step = 0
         self.seconds = 0.0
         self._exact = {name: nn.Parameter(weight.detach().clone()) for name, weight in self.trainee.named_parameters()}
@@ -83,11 +86,8 @@ class Training:
         """What the training was, in a sentence."""
         return f"{self.step} steps, seed {SEED}: {self.seconds / 60:.0f} minutes on {machine()}."
 
-    def learn(self, batch: Batch, stage: Stage) -> dict[str, float]:
+    def learn(self, batch: Batch, learning_rate: float) -> dict[str, float]:
         """One step; the parts of its loss. The model computes in bfloat16, its float32 weights are the optimizers'."""
-        started_s = time.perf_counter()
-        left = (self.num_steps - self.step) / (DECAY_SHARE * self.num_steps)
-        rate = stage.rate * min((self.step + 1) / WARMUP_STEPS, 1.0, left)
         torch.manual_seed(self.step)
         loss, parts = self.trainee(batch)
         loss.backward()  # type: ignore[no-untyped-call]
@@ -95,12 +95,11 @@ class Training:
         torch.nn.utils.clip_grad_norm_(self._exact.values(), 1.0)
         for optimizer, share in zip(self.optimizers, (1, 1 / 3), strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate * share
+                group["lr"] = learning_rate * share
             optimizer.step()
             optimizer.zero_grad()
         self._round()
         self.step += 1
-        self.seconds += time.perf_counter() - started_s
         return {name: part.item() for name, part in parts.items()}
 
     def _share_gradients(self) -> None:
@@ -147,7 +146,7 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
     )
     tokenizer = make_tokenizer()
     batches = Batches(STAGES, tokenizer, SEED, (rank, NUM_PROCESSES))
-    training = Training(tokenizer, len(batches), identity=f"{SEED} {STAGES} {batches.digest()}")
+    training = Training(tokenizer, identity=f"{SEED} {STAGES} {batches.digest()}")
     state = load_state(arguments.state, training.identity) if arguments.resume else None
     if state:
         training.load(state)
@@ -158,8 +157,11 @@ def train(rank: int, arguments: argparse.Namespace) -> None:
         total=len(batches), initial=training.step, unit="step", dynamic_ncols=True, mininterval=1, disable=rank > 0
     ) as bar:
         while training.step < len(batches):
-            stage = batches.stage(training.step)
-            parts = training.learn(batches[training.step], stage)
+            started_s = time.perf_counter()
+            stage, step = batches.stage(training.step)
+            parts = training.learn(batches[training.step], stage.learning_rate_at(step))
+            trim_memory(training.step)
+            training.seconds += time.perf_counter() - started_s
             averages = {name: 0.97 * averages.get(name, part) + 0.03 * part for name, part in parts.items()}
             bar.set_description(stage.name)
             bar.set_postfix({name: f"{part:.3f}" for name, part in averages.items()}, refresh=False)

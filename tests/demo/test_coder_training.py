@@ -147,8 +147,8 @@ def test_shapes_see_through_names_builtins_and_methods_included() -> None:
     held_out = (
         "def count_passed(marks, limit):\n    passed = 0\n    for mark in marks:\n        passed += mark >= limit\n"
     )
-    for name in ("f", "filter", "sum"):
-        other = held_out.replace("count_passed", name).replace("passed", "count").replace("marks", "list")
+    for own in ("f", "filter", "sum"):
+        other = held_out.replace("count_passed", own).replace("passed", "count").replace("marks", "list")
         assert shape_of(other) == shape_of(held_out)
     a_class = "class Counter:\n    def add(self):\n        self.value += 1\n"
     assert shape_of(a_class) == shape_of(a_class.replace("value", "count").replace("add", "update"))

@@ -7,6 +7,7 @@ import random
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from rapidfuzz.distance import Levenshtein
 from transformers import PreTrainedTokenizerFast
 
 from adapter.ocr.markdown import read_page
@@ -36,7 +38,10 @@ from engine.images import ImageMode
 MAKER = PageMaker(fonts=(PILLOWS_OWN,), code_fonts=(PILLOWS_OWN,))
 """No font but the one that comes with Pillow, so that a bare machine draws it."""
 SMALL = PageMaker(view=448, fonts=(PILLOWS_OWN,), code_fonts=(PILLOWS_OWN,), max_lines=2, max_characters=40)
-STAGES = (Stage("sees", 1, 2, SMALL, 0.01, None), Stage("reads", 2, 2, SMALL, 0.01, (0.4, 0.2, 0.2, 0.2)))
+STAGES = (
+    Stage("sees", 1, 2, SMALL, 0.01, None),
+    Stage("reads", 2, 2, SMALL, 0.01, (0.4, 0.2, 0.2, 0.2), slip_share=0.1, decay_steps=2),
+)
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +168,50 @@ def test_muon_makes_updates_orthogonal_and_takes_kernels_and_stacks() -> None:
 def trained(tokenizer: PreTrainedTokenizerFast, state: Path | None, steps: Sequence[int]) -> Training:
     torch.set_num_threads(1)
     batches = Batches(STAGES, tokenizer, seed=0)
-    training = Training(tokenizer, len(batches))
+    training = Training(tokenizer)
     if state:
         training.load(torch.load(state, weights_only=True))
     for step in steps:
-        training.learn(batches[step], batches.stage(step))
+        stage, step_of_stage = batches.stage(step)
+        training.learn(batches[step], stage.learning_rate_at(step_of_stage))
     return training
+
+
+def test_a_stages_rate_rises_and_falls(tokenizer: PreTrainedTokenizerFast) -> None:
+    stage = Stage("any", 10, 1, SMALL, 0.5, None, warmup_steps=2, decay_steps=5)
+    assert [stage.learning_rate_at(step) for step in (0, 1, 5, 6, 9)] == [0.25, 0.5, 0.5, 0.4, 0.1]
+    batches = Batches(STAGES, tokenizer, 0)
+    assert [batches.stage(step) for step in range(3)] == [(STAGES[0], 0), (STAGES[1], 0), (STAGES[1], 1)]
+
+
+def test_slips_change_what_is_seen_and_not_what_is_learned(tokenizer: PreTrainedTokenizerFast) -> None:
+    encoder, rng = Encoder(tokenizer), random.Random(0)
+    num_tokens, num_wrong, num_left_out, num_too_many = 0, 0, 0, 0
+    for page in pages(12):
+        for prompt in ("free", "markdown", "grounding"):
+            row = encoder.row(page, VIEW_SIDE, prompt, rng)
+            slipped = encoder.with_slips(row, 0.1, rng)
+            asked = len(encoder.prompt(prompt))
+            assert slipped[0][:asked] == row[0][:asked]
+            true, shown = (list(zip(*triple, strict=True))[asked:] for triple in (row, slipped))
+            assert {(label, place) for _, label, place in shown} <= {(label, place) for _, label, place in true}
+            changes = Levenshtein.opcodes([label for _, label, _ in true], [label for _, label, _ in shown])
+            num_left_out += sum(change.src_end - change.src_start for change in changes if change.tag == "delete")
+            num_too_many += sum(change.dest_end - change.dest_start for change in changes if change.tag == "insert")
+            num_wrong += sum(a != b for (a, *_), (_, b, _) in zip(shown[1:], shown, strict=False))
+            num_tokens += len(true)
+    assert 0.07 < num_wrong / num_tokens < 0.13
+    assert 0.004 < num_left_out / num_tokens < 0.02
+    assert 0.004 < num_too_many / num_tokens < 0.02
+
+
+def test_other_answers_are_other_data(tokenizer: PreTrainedTokenizerFast) -> None:
+    sees, reads = STAGES
+    digests = {
+        Batches((sees, stage), tokenizer, 0).digest()
+        for stage in (reads, replace(reads, slip_share=0.0), replace(reads, prompt_weights=(0.0, 0.0, 1.0, 0.0)))
+    }
+    assert len(digests) == 3
 
 
 def test_an_interrupted_training_ends_in_the_same_weights(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
@@ -187,7 +230,7 @@ def test_two_processes_share_a_batch_and_its_gradients(tokenizer: PreTrainedToke
     first, second = (torch.load(tmp_path / f"{rank}.pt") for rank in range(2))
     assert first.keys() == second.keys()
     assert all(torch.equal(first[name], second[name]) for name in first)
-    untrained = Training(tokenizer, 3).state()["weights"]
+    untrained = Training(tokenizer).state()["weights"]
     assert not torch.equal(first["model.lm_head.weight"], untrained["model.lm_head.weight"])
 
 
@@ -195,8 +238,8 @@ def learn_a_half(rank: int, folder: Path) -> None:
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/meeting", rank=rank, world_size=2)
     batches = Batches(STAGES, make_tokenizer(), 0, (rank, 2))
-    training = Training(make_tokenizer(), len(batches))
-    training.learn(batches[1], STAGES[1])
+    training = Training(make_tokenizer())
+    training.learn(batches[1], STAGES[1].learning_rate)
     torch.save(training.state()["weights"], folder / f"{rank}.pt")
 
 

@@ -26,7 +26,7 @@ from tests.e2e.conftest import png
 MAKER = PageMaker(
     fonts=(PILLOWS_OWN,), kinds=("text",), max_lines=3, max_characters=120, held_out_texts=True, is_plain=True
 )
-MAX_WRONG = 0.25
+MAX_WRONG = 0.15
 """Of the characters. The checkpoint is far from done; its card says how far."""
 LINES = [sample.TITLE, sample.DATE, *("  ".join(row) for row in sample.TABLE), sample.TOTAL]
 
@@ -53,9 +53,10 @@ def test_the_sample_is_read(http: httpx.Client) -> None:
     assert is_the_sample(answer["text"])
 
 
-def test_the_samples_markdown_has_its_lines_and_a_table(http: httpx.Client) -> None:
+def test_the_samples_markdown_has_its_heading_and_a_table(http: httpx.Client) -> None:
     answer = read(http, sample.draw(), prompt="markdown", output=["markdown", "blocks"])
-    for part in (sample.TITLE, sample.DATE, "<td>Pencils</td><td>10</td>", "Please pay"):
+    assert answer["markdown"].startswith(f"# {sample.TITLE}\n")
+    for part in (sample.DATE, "<td>Pencils</td><td>10</td>", "Please pay"):
         assert part in answer["markdown"]
     blocks = answer["pages"][0]["blocks"]
     assert "table" in [block["type"] for block in blocks]
