@@ -17,6 +17,7 @@ class CacheShape:
     num_heads: int
     key_dim: int
     value_dim: int
+    """0 where values are made from keys."""
 
     def token_bytes(self, dtype: torch.dtype) -> int:
         return self.num_layers * self.num_heads * (self.key_dim + self.value_dim) * dtype.itemsize
@@ -42,13 +43,6 @@ class Segment:
     start: int
     num_cached: int
 
-    def mask(self, device: torch.device) -> Tensor | None:
-        """`[num_rows, num_cached]`, True where a row may look; None where plain causal or no mask says the same."""
-        if self.num_rows in (1, self.num_cached):
-            return None
-        ones = torch.ones(self.num_rows, self.num_cached, dtype=torch.bool, device=device)
-        return ones.tril(self.num_cached - self.num_rows)
-
 
 class StepAttention:
     """Attention of one step: writes the step's keys and values, then lets every row see its own sequence."""
@@ -61,18 +55,37 @@ class StepAttention:
             positions: `[num_tokens]`, the cache position of each of the step's tokens.
             segments: the sequences of the step, in the order of its tokens.
         """
+        self.num_rows = [segment.num_rows for segment in segments]
+        """Of each sequence."""
         self._positions = positions
-        self._num_rows = [segment.num_rows for segment in segments]
-        self._is_first = [segment.num_rows == segment.num_cached for segment in segments]
-        self._masks = [segment.mask(positions.device) for segment in segments]
+        self._segments = segments
+        self._masks: dict[int, Tensor] = {}
         # Views of all layers at once: a slice for every layer and row would cost as much as a small attention.
         self._keys, self._values = cache.keys.unbind(0), cache.values.unbind(0)
         spans = [slice(segment.start, segment.start + segment.num_cached) for segment in segments]
         self._past_keys = [cache.keys[..., span, :].unbind(0) for span in spans]
         self._past_values = [cache.values[..., span, :].unbind(0) for span in spans]
 
+    def write(self, layer: int, key: Tensor, value: Tensor | None = None) -> None:
+        """Keep the step's keys and values, `[num_tokens, num_heads, dim]` each."""
+        for rows, cached in ((key, self._keys), (value, self._values)):
+            if rows is not None:
+                cached[layer].index_copy_(2, self._positions, rows.transpose(0, 1)[None].to(cached[layer].dtype))
+
+    def past_keys(self, layer: int, index: int) -> Tensor:
+        """All keys of a sequence, `[1, num_heads, num_cached, key_dim]`."""
+        return self._past_keys[index][layer]
+
+    def mask(self, index: int) -> Tensor:
+        """`[num_rows, num_cached]`, True where a row of a sequence may look."""
+        if index not in self._masks:
+            segment = self._segments[index]
+            ones = torch.ones(segment.num_rows, segment.num_cached, dtype=torch.bool, device=self._positions.device)
+            self._masks[index] = ones.tril(segment.num_cached - segment.num_rows)
+        return self._masks[index]
+
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
-        """Attend in one layer.
+        """Write, then attend, in one layer.
 
         Args:
             layer: index of the layer.
@@ -84,11 +97,9 @@ class StepAttention:
         Returns:
             `[num_tokens, num_query_heads, value_dim]` in the query's dtype.
         """
-        keys, values = self._keys[layer], self._values[layer]
-        keys.index_copy_(2, self._positions, key.transpose(0, 1)[None].to(keys.dtype))
-        values.index_copy_(2, self._positions, value.transpose(0, 1)[None].to(values.dtype))
+        self.write(layer, key, value)
         outputs = []
-        for i, rows in enumerate(torch.split(query.to(keys.dtype), self._num_rows)):
+        for i, rows in enumerate(torch.split(query.to(self._keys[layer].dtype), self.num_rows)):
             past_keys, past_values = self._past_keys[i][layer], self._past_values[i][layer]
             if len(rows) == 1:
                 # One row sees everything, so query heads that share a key head are just more rows: no mask, no copies.
@@ -96,14 +107,19 @@ class StepAttention:
                 out = F.scaled_dot_product_attention(grouped, past_keys, past_values, scale=scale)
                 outputs.append(out.view(1, query.shape[1], -1))
             else:
-                out = F.scaled_dot_product_attention(
-                    rows.transpose(0, 1)[None],
-                    past_keys,
-                    past_values,
-                    attn_mask=self._masks[i],
-                    is_causal=self._is_first[i],
-                    scale=scale,
-                    enable_gqa=key.shape[1] != query.shape[1],
-                )
-                outputs.append(out[0].transpose(0, 1))
+                outputs.append(self.see(i, rows, past_keys, past_values, scale))
         return torch.cat(outputs).to(query.dtype)
+
+    def see(self, index: int, rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+        """Let the rows of one sequence, `[num_rows, num_query_heads, key_dim]`, see keys and values as of the cache."""
+        is_first = rows.shape[0] == keys.shape[2]
+        out = F.scaled_dot_product_attention(
+            rows.transpose(0, 1)[None],
+            keys,
+            values,
+            attn_mask=None if is_first else self.mask(index),
+            is_causal=is_first,
+            scale=scale,
+            enable_gqa=keys.shape[1] != rows.shape[1],
+        )
+        return out[0].transpose(0, 1)

@@ -25,18 +25,15 @@ from engine.images import TOKEN_SIDE, ImageMode
 from engine.models.decoder import Decoder
 from engine.models.deepseek_ocr import DeepseekOcr2Vision, DeepseekOcrVision, VisionEncoder
 from engine.models.deepseek_ocr_config import is_deepseek_ocr, translate
-from engine.models.llama import LlamaDecoder
-from engine.models.transformers_decoder import TransformersDecoder
+from engine.models.fused import FusedDecoder
 
-FUSED = frozenset({"llama", "qwen2"})
-"""Architectures (`model_type`) with a path of their own."""
 VISION: dict[str, type[DeepseekOcrVision] | type[DeepseekOcr2Vision]] = {
     "unlimited_ocr": DeepseekOcrVision,
     "deepseek_ocr2": DeepseekOcr2Vision,
 }
 """Architectures that read images; transformers knows version 1's by the name of another model that has it."""
-SUPPORTED = FUSED | {"qwen3", "deepseek_v2"} | VISION.keys()
-"""Architectures that load: checked token by token against transformers' `generate`."""
+SUPPORTED = {"llama", "qwen2", "qwen3", "deepseek_v2"} | VISION.keys()
+"""Architectures (`model_type`) that load: checked token by token against transformers' `generate`."""
 IMAGE_MARK = "<image>"
 """Where an image goes in a raw prompt, and the token that stands for its embeddings."""
 _DTYPES = {"bfloat16": torch.bfloat16, "float16": torch.float16, "float32": torch.float32}
@@ -83,7 +80,6 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
         raise LoadError(f"{name} has no fast tokenizer; add the tokenizer.json of its model.")
     model = _load_model(name, model_config, dtype).to(device).eval()
     num_parameters = sum(parameter.numel() for parameter in model.parameters())
-    fused = model_config.model_type in FUSED and model_config.hidden_act == "silu"
     vision_class = VISION.get(model_config.model_type)
     in_prompts_only = (
         {tokenizer.pad_token_id, tokenizer.bos_token_id, model_config.image_token_id} if vision_class else set()
@@ -92,7 +88,7 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
     return Checkpoint(
         name=name,
         architecture=type(model).__name__,
-        decoder=LlamaDecoder(model, max_context) if fused else TransformersDecoder(model),
+        decoder=FusedDecoder(model, max_context),
         tokenizer=tokenizer,
         eos_token_ids=eos_token_ids,
         max_context=max_context,
@@ -190,6 +186,8 @@ def _check_supported(name: str, model_config: Any) -> None:
         known = ", ".join(sorted(SUPPORTED))
         raise LoadError(f"{name} is of architecture {model_config.model_type}; this engine loads {known}.")
     text_config = model_config.get_text_config()
+    if text_config.hidden_act != "silu":
+        raise LoadError(f"{name} uses the activation {text_config.hidden_act}; this engine computes silu.")
     layer_types = set(getattr(text_config, "layer_types", None) or ()) - {"full_attention"}
     if getattr(model_config, "use_sliding_window", False) or layer_types:
         raise LoadError(f"{name} uses sliding-window attention, which is not supported; load a model without it.")

@@ -37,9 +37,12 @@ class Linear(nn.Module):
         return F.linear(x, self._weight, self._bias)
 
 
-def pack_linears(module: nn.Module) -> None:
-    """Replace every `nn.Linear` below `module` that has a faster layout."""
-    for parent in list(module.modules()):
-        for name, child in parent.named_children():
-            if type(child) is nn.Linear and packs(child.weight):
-                setattr(parent, name, Linear(child.weight, child.bias))
+def fuse(*linears: nn.Linear) -> Linear:
+    """One linear layer that gives the outputs of several, side by side."""
+    biases = [linear.bias for linear in linears]
+    if any(bias is not None for bias in biases):
+        biases = [
+            linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias for linear in linears
+        ]
+        return Linear(torch.cat([linear.weight for linear in linears]), torch.cat(biases))
+    return Linear(torch.cat([linear.weight for linear in linears]))

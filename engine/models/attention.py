@@ -1,0 +1,155 @@
+"""The attention layers of the decoders: what comes before and after looking into the cache."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+from typing import Any, Protocol
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from engine.attention import StepAttention
+from engine.linear import fuse
+from engine.models.norm import rms_norm
+
+Rotary = tuple[Tensor, Tensor]
+"""Cosine and sine of each token's position, `[num_tokens, 1, dim]`; the sign of the rotation is in the sine."""
+
+
+class AttentionLayer(Protocol):
+    """One layer's attention, between its norm and the residual sum."""
+
+    cache_heads: tuple[int, int, int]
+    """What it keeps of a token: heads, and the length of a key and of a value."""
+
+    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
+        """`[num_tokens, hidden_size]` to the same."""
+
+
+class HeadAttention:
+    """Query heads that share key heads or have one each: Llama, Qwen2, Qwen3, DeepSeek-OCR."""
+
+    def __init__(self, module: Any) -> None:
+        config, head_dim = module.config, module.head_dim
+        self._num_heads, self._num_kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.cache_heads = self._num_kv_heads, head_dim, head_dim
+        self._scale = head_dim**-0.5
+        self._qkv = fuse(module.q_proj, module.k_proj, module.v_proj)
+        self._out = fuse(module.o_proj)
+        self._norm: Tensor | None = None
+        if hasattr(module, "q_norm"):  # Qwen3
+            norms = [module.q_norm] * self._num_heads + [module.k_norm] * self._num_kv_heads
+            self._norm, self._eps = (
+                torch.stack([norm.weight.detach() for norm in norms]),
+                module.q_norm.variance_epsilon,
+            )
+
+    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
+        num_rotated = self._num_heads + self._num_kv_heads
+        qkv = self._qkv(x).view(len(x), num_rotated + self._num_kv_heads, -1)
+        rotated = qkv[:, :num_rotated]
+        if self._norm is not None:
+            rotated = self._norm * F.rms_norm(rotated, rotated.shape[-1:], eps=self._eps)
+        rotated = rotate(rotated, rotary)
+        query, key, value = rotated[:, : self._num_heads], rotated[:, self._num_heads :], qkv[:, num_rotated:]
+        out: Tensor = self._out(attention.attend(layer, query, key, value, self._scale).flatten(1))
+        return out
+
+
+class LatentAttention:
+    """DeepSeek-V2's multi-head latent attention (https://arxiv.org/abs/2405.04434).
+
+    The cache has of each token the latent, from which keys and values of all heads can be made, and one rotated key.
+    A few rows look at the latents themselves, with the matrix that makes keys absorbed in their queries; for the many
+    rows of a prompt, keys and values are made.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._rank, self._rope_dim = module.kv_lora_rank, module.qk_rope_head_dim
+        self._key_dim, self._value_dim = module.qk_nope_head_dim, module.v_head_dim
+        self._num_heads, self._scale = module.num_heads, module.scaling
+        self.cache_heads = 1, self._rank + self._rope_dim, 0
+        self._query_norm = module.q_a_layernorm
+        query = module.q_proj if self._query_norm is None else module.q_b_proj
+        query = _with_halves(query, self._num_heads, self._rope_dim)
+        first = query if self._query_norm is None else module.q_a_proj
+        self._down = fuse(first, _with_halves(module.kv_a_proj_with_mqa, 1, self._rope_dim))
+        self._query = None if self._query_norm is None else fuse(query)
+        self._latent_norm = module.kv_a_layernorm
+        self._expand = fuse(module.kv_b_proj)
+        to_both = module.kv_b_proj.weight.detach().view(self._num_heads, -1, self._rank)
+        self._to_latent = to_both[:, : self._key_dim].contiguous()  # [num_heads, key_dim, rank]
+        self._to_value = to_both[:, self._key_dim :].transpose(1, 2).contiguous()  # [num_heads, rank, value_dim]
+        self._out = fuse(module.o_proj)
+        # Rows up to which looking at latents costs fewer products than making keys and values of them all.
+        made = self._rank * (self._key_dim + self._value_dim)
+        self._max_absorbed = made // max(1, 2 * self._rank - self._key_dim - self._value_dim)
+
+    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
+        query, latent, key = self._down(x).tensor_split((-self._rank - self._rope_dim, -self._rope_dim), dim=-1)
+        if self._query is not None:
+            query = self._query(rms_norm(query, self._query_norm))
+        plain, rotated = query.view(len(x), self._num_heads, -1).tensor_split((self._key_dim,), dim=-1)
+        turned = rotate(torch.cat((rotated, key[:, None]), dim=1), rotary)
+        latent = rms_norm(latent, self._latent_norm)[:, None]
+        attention.write(layer, torch.cat((latent, turned[:, -1:].to(x.dtype)), dim=-1))
+        out: Tensor = self._out(self._attend(layer, plain, turned[:, :-1], attention).to(x.dtype).flatten(1))
+        return out
+
+    def _attend(self, layer: int, plain: Tensor, rotated: Tensor, attention: StepAttention) -> Tensor:
+        """`[num_tokens, num_heads, value_dim]`. The scheduler has sequences that decode in front."""
+        num_few = sum(1 for _ in takewhile(lambda num_rows: num_rows <= self._max_absorbed, attention.num_rows))
+        few, many = attention.num_rows[:num_few], attention.num_rows[num_few:]
+        outputs = []
+        if few:
+            end = sum(few)
+            absorbed = torch.bmm(plain[:end].transpose(0, 1), self._to_latent).transpose(0, 1)
+            rows = torch.cat((absorbed, rotated[:end].to(absorbed.dtype)), dim=-1).split(few)
+            latents = torch.cat([self._see_latents(layer, i, part, attention) for i, part in enumerate(rows)])
+            values = torch.bmm(latents.to(plain.dtype).transpose(0, 1), self._to_value)
+            outputs.append(values.transpose(0, 1))
+        if many:
+            query = torch.cat((plain, rotated.to(plain.dtype)), dim=-1)[sum(few) :].split(many)
+            outputs += [self._see_made(layer, i, part, attention) for i, part in enumerate(query, num_few)]
+        return torch.cat([output.to(plain.dtype) for output in outputs])
+
+    def _see_latents(self, layer: int, index: int, rows: Tensor, attention: StepAttention) -> Tensor:
+        """`[num_rows, num_heads, rank + rope_dim]` to `[num_rows, num_heads, rank]`."""
+        past = attention.past_keys(layer, index)[0, 0]
+        scores = (rows.to(past.dtype).flatten(0, 1) @ past.T).float().mul_(self._scale)
+        if len(rows) > 1:
+            scores.view(len(rows), -1, len(past)).masked_fill_(~attention.mask(index)[:, None], -torch.inf)
+        return (scores.softmax(-1).to(past.dtype) @ past[:, : self._rank]).view(len(rows), self._num_heads, -1)
+
+    def _see_made(self, layer: int, index: int, rows: Tensor, attention: StepAttention) -> Tensor:
+        """`[num_rows, num_heads, key_dim + rope_dim]` to `[num_rows, num_heads, value_dim]`."""
+        past = attention.past_keys(layer, index)[0, 0]
+        latents, rotated = past.to(rows.dtype).tensor_split((self._rank,), dim=-1)
+        made = self._expand(latents).view(len(past), self._num_heads, -1)
+        plain, values = made.tensor_split((self._key_dim,), dim=-1)
+        keys = torch.cat((plain, rotated[:, None].expand(-1, self._num_heads, -1)), dim=-1)
+        keys, values = (part.to(past.dtype).transpose(0, 1)[None] for part in (keys, values))
+        return attention.see(index, rows.to(past.dtype), keys, values, self._scale)
+
+
+def rotate(x: Tensor, rotary: Rotary) -> Tensor:
+    """Rotary position embedding of `[num_tokens, heads, dim]`, each pair half of `dim` apart."""
+    cos, sin = rotary
+    half = x.shape[-1] // 2
+    return x * cos + torch.cat((x[..., half:], x[..., :half]), dim=-1) * sin
+
+
+def _with_halves(linear: nn.Linear, num_heads: int, rope_dim: int) -> nn.Linear:
+    """The same layer with the rotated end of each head's output in halves: DeepSeek-V2 has pairs side by side."""
+
+    def reordered(parameter: Tensor) -> Tensor:
+        heads = parameter.detach().unflatten(0, (num_heads, -1))
+        plain, pairs = heads[:, :-rope_dim], heads[:, -rope_dim:]
+        return torch.cat((plain, pairs[:, 0::2], pairs[:, 1::2]), dim=1).flatten(0, 1)
+
+    copy = nn.Linear(linear.in_features, linear.out_features, bias=linear.bias is not None, device="meta")
+    copy.weight = nn.Parameter(reordered(linear.weight), requires_grad=False)
+    if linear.bias is not None:
+        copy.bias = nn.Parameter(reordered(linear.bias), requires_grad=False)
+    return copy

@@ -1,0 +1,55 @@
+"""The feed-forward layers of the decoders: dense, and mixtures of experts."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.linear import Linear, fuse
+
+
+class FeedForward:
+    """SwiGLU with gate and up in one product: `[num_tokens, hidden_size]` to the same."""
+
+    def __init__(self, module: Any) -> None:
+        self._gate_up = fuse(module.gate_proj, module.up_proj)
+        self._down = fuse(module.down_proj)
+
+    def __call__(self, x: Tensor) -> Tensor:
+        return _swiglu(x, self._gate_up, self._down)
+
+
+class Experts:
+    """DeepSeek's mixture: some experts chosen for each token, and one that all share.
+
+    The rows of each chosen expert are computed together; the others' weights are not touched.
+    """
+
+    def __init__(self, module: Any) -> None:
+        self._gate = module.gate
+        self._shared = FeedForward(module.shared_experts)
+        experts = module.experts
+        self._experts = [
+            (Linear(gate_up), Linear(down))
+            for gate_up, down in zip(experts.gate_up_proj.detach(), experts.down_proj.detach(), strict=True)
+        ]
+
+    def __call__(self, x: Tensor) -> Tensor:
+        _, weights, chosen = self._gate(x)
+        # The choices sorted by expert: the rows of each are neighbours.
+        order = chosen.flatten().argsort(stable=True)
+        rows = order.div(chosen.shape[-1], rounding_mode="floor")
+        counts = chosen.flatten().bincount(minlength=len(self._experts)).tolist()
+        parts = x[rows].split(counts)
+        computed = [_swiglu(part, *expert) for part, expert in zip(parts, self._experts, strict=True) if len(part)]
+        weighted = torch.cat(computed) * weights.flatten()[order, None]
+        return self._shared(x).index_add_(0, rows, weighted.to(x.dtype))
+
+
+def _swiglu(x: Tensor, gate_up: Linear, down: Linear) -> Tensor:
+    gate, up = gate_up(x).chunk(2, dim=-1)
+    out: Tensor = down(F.silu(gate) * up)
+    return out

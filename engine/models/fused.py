@@ -1,0 +1,73 @@
+"""A decoder over flat tokens: transformers' weights in fewer, larger operations than its modelling code has."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine.attention import CacheShape, StepAttention
+from engine.linear import Linear
+from engine.models.attention import AttentionLayer, HeadAttention, LatentAttention, Rotary
+from engine.models.feed_forward import Experts, FeedForward
+from engine.models.norm import rms_norm
+
+
+class FusedLayer:
+    """One layer. It takes the weights out of transformers' module: there are never two copies of the model."""
+
+    def __init__(self, layer: Any) -> None:
+        self._input_norm, self._post_norm = layer.input_layernorm, layer.post_attention_layernorm
+        is_latent = hasattr(layer.self_attn, "kv_lora_rank")
+        self.attention: AttentionLayer = (LatentAttention if is_latent else HeadAttention)(layer.self_attn)
+        self._feed_forward = (Experts if hasattr(layer.mlp, "experts") else FeedForward)(layer.mlp)
+        for linears in (layer.self_attn, layer.mlp):
+            for name, module in linears.named_children():
+                if not name.endswith(("norm", "gate")):  # these are used as they are
+                    module.to("meta")
+
+    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
+        x = x + self.attention(layer, rms_norm(x, self._input_norm), rotary, attention)
+        return x + self._feed_forward(rms_norm(x, self._post_norm))
+
+
+class FusedDecoder:
+    """Llama, Qwen2, Qwen3, DeepseekV2 and the decoders of DeepSeek-OCR."""
+
+    def __init__(self, model: Any, max_context: int) -> None:
+        inner = model.get_decoder()
+        self._embed = inner.embed_tokens
+        self._layers = [FusedLayer(layer) for layer in inner.layers]
+        self.cache_shape = CacheShape(len(self._layers), *self._layers[0].attention.cache_heads)
+        self._norm = inner.norm
+        self._head = Linear(model.get_output_embeddings().weight)
+        self._cos, self._sin = _rotary_tables(inner, max_context)
+
+    def embed(self, token_ids: Tensor) -> Tensor:
+        return F.embedding(token_ids, self._embed.weight)
+
+    def forward(self, embeddings: Tensor, positions: Tensor, attention: StepAttention) -> Tensor:
+        rotary = self._cos[positions], self._sin[positions]
+        x = embeddings
+        for index, layer in enumerate(self._layers):
+            x = layer(index, x, rotary, attention)
+        return rms_norm(x, self._norm)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        logits: Tensor = self._head(hidden)
+        return logits
+
+
+@torch.inference_mode()
+def _rotary_tables(inner: Any, max_context: int) -> Rotary:
+    """`[max_context, 1, dim]` each; the sign of the rotation is folded into the sine."""
+    weight = inner.embed_tokens.weight
+    tables = inner.rotary_emb(weight, torch.arange(max_context, device=weight.device)[None])
+    if isinstance(tables, tuple):
+        cos, sin = (table[0][:, None] for table in tables)
+    else:  # DeepSeek-V2's are complex, a number for each pair, and its sums are in float32
+        cos, sin = (torch.cat((part, part), dim=-1)[0][:, None] for part in (tables.real, tables.imag))
+    half = sin.shape[-1] // 2
+    return cos, torch.cat((-sin[..., :half], sin[..., half:]), dim=-1)
