@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import logging
 import queue
 import threading
@@ -19,6 +20,15 @@ logger = logging.getLogger(__name__)
 
 _POLL_INTERVAL_S = 0.02
 """How often live requests are asked whether their clients have gone."""
+_MAX_SHARE = 0.1
+"""Of the time, which sending may take from the loop: both are in one process."""
+_MAX_WAIT_S = 0.05
+"""Longest time that a piece waits for the next ones."""
+
+
+def pace(num_live: int, response_s: float) -> float:
+    """Seconds between two responses of one request, where all of `num_live` talk and a response costs `response_s`."""
+    return min(num_live * response_s / _MAX_SHARE, _MAX_WAIT_S)
 
 
 class Reply(Protocol):
@@ -43,6 +53,10 @@ class Stream:
         self.outbox: queue.SimpleQueue[Stream | None] | None = None
         self._may_be_taken = is_streaming
         """Unstreamed, only when all of it is said: it is one response then."""
+        self.next_s = 0.0
+        """When its next response may go, on the monotonic clock."""
+        self.is_ending = False
+        """Whether nothing follows what was said: there is no reason to wait."""
         self._said: deque[Output | EngineError] = deque()
         self._is_queued = False
         self._num_open = params.n
@@ -55,14 +69,13 @@ class Stream:
     def on_output(self, output: Output) -> None:
         self._said.append(output)
         if self.request.num_unfinished == 0:
-            self._may_be_taken = True
-        if self._may_be_taken:
+            self._hurry()
+        elif self._may_be_taken:
             self._notify()
 
     def on_error(self, error: EngineError) -> None:
         self._said.append(error)
-        self._may_be_taken = True
-        self._notify()
+        self._hurry()
 
     def take(self) -> tuple[list[Output], EngineError | None]:
         """Return what was said since the last call; while the sender is busy with others, that grows by itself."""
@@ -77,6 +90,12 @@ class Stream:
             self._num_open -= said.finish_reason is not None
         return outputs, None
 
+    def _hurry(self) -> None:
+        """Send what was said, even if its turn has not come."""
+        self.is_ending = self._may_be_taken = True
+        self._is_queued = False
+        self._notify()
+
     def _notify(self) -> None:
         assert self.outbox is not None, "on_output before Sender.add"
         if not self._is_queued:
@@ -85,11 +104,17 @@ class Stream:
 
 
 class Sender:
-    """Sends every response, ends every request once, and notices clients that have gone."""
+    """Sends every response, ends every request once, and notices clients that have gone.
+
+    A request's first and last responses go at once. Those between are held back, and grow, as far as it takes to keep
+    sending cheap beside the loop's own work.
+    """
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
         self._live: dict[Stream, None] = {}
+        self._held: list[tuple[float, int, Stream]] = []  # a heap
+        self._response_s = 0.0  # running average
         self._outbox: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="sender", daemon=True)
 
@@ -116,17 +141,26 @@ class Sender:
         next_poll = time.monotonic()
         while True:
             try:
-                stream = self._outbox.get(timeout=_POLL_INTERVAL_S if self._live else None)
+                stream = self._outbox.get(timeout=self._patience())
                 if stream is None:
                     return
-                self._send(stream)
+                if stream.is_ending or stream.next_s <= time.monotonic():
+                    self._send(stream)
+                else:
+                    heapq.heappush(self._held, (stream.next_s, id(stream), stream))
             except queue.Empty:
                 pass
-            except Exception:  # not even its error could be sent: the others go on
-                logger.exception("a request could not be ended")
+            while self._held and self._held[0][0] <= time.monotonic():
+                self._send(heapq.heappop(self._held)[2])
             if time.monotonic() >= next_poll:
                 self._drop_abandoned()
                 next_poll = time.monotonic() + _POLL_INTERVAL_S
+
+    def _patience(self) -> float | None:
+        """Seconds to wait for the next news."""
+        if not self._held:
+            return _POLL_INTERVAL_S if self._live else None
+        return min(_POLL_INTERVAL_S, max(0.0, self._held[0][0] - time.monotonic()))
 
     def _drop_abandoned(self) -> None:
         for stream in list(self._live):
@@ -137,6 +171,12 @@ class Sender:
                 logger.exception("a request could not be asked whether its client has gone")
 
     def _send(self, stream: Stream) -> None:
+        try:
+            self._send_taken(stream)
+        except Exception:  # not even its error could be sent: the others go on
+            logger.exception("a request could not be ended")
+
+    def _send_taken(self, stream: Stream) -> None:
         if stream not in self._live:
             return
         outputs, error = stream.take()
@@ -146,7 +186,11 @@ class Sender:
             if error:
                 stream.reply.send_error(error)
             elif outputs:
+                started_s = time.monotonic()
                 stream.reply.send(merge(outputs), stream.is_done)
+                sent_s = time.monotonic()
+                self._response_s += 0.1 * (sent_s - started_s - self._response_s)
+                stream.next_s = sent_s + pace(len(self._live), self._response_s)
         except Exception:
             logger.exception("a response could not be sent; its request is ended with an error")
             self._engine.cancel(stream.request)

@@ -2,11 +2,13 @@ from __future__ import annotations
 
 import threading
 
+import pytest
+
 from engine.errors import EngineError, StepFailed
 from engine.request import Output, Prompt, Request
 from engine.response import ChoicePiece, merge
 from engine.sampling_params import SamplingParams
-from engine.sender import Sender, Stream
+from engine.sender import Sender, Stream, pace
 
 
 class FakeReply:
@@ -168,3 +170,41 @@ def test_even_an_error_that_cant_be_sent_leaves_the_others_alone() -> None:
     sender.stop()
     assert len(good.sent) == 1
     assert sender.num_live == 0
+
+
+def test_only_what_stands_between_first_and_last_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.sender.pace", lambda *_: 60)
+    sender, reply, other = start(FakeEngine()), FakeReply(), FakeReply()
+    stream = open_stream(sender, reply)
+    say(stream, "a")
+    assert reply.is_sending.wait(10)
+    for text in "bcd":
+        say(stream, text)
+    late = open_stream(sender, other)
+    say(late, "x", "stop")
+    assert other.is_sending.wait(10), "nobody waits for another's turn"
+    say(stream, "e", "stop")
+    sender.stop()
+    assert [pieces[0].text for pieces, _ in reply.sent] == ["a", "bcde"]
+    assert [pieces[0].text for pieces, _ in other.sent] == ["x"]
+
+
+def test_what_waits_is_sent_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.sender.pace", lambda *_: 0.05)
+    sender, reply = start(FakeEngine()), FakeReply()
+    stream = open_stream(sender, reply)
+    say(stream, "a")
+    assert reply.is_sending.wait(10)
+    reply.is_sending.clear()
+    say(stream, "b")
+    say(stream, "c")
+    assert reply.is_sending.wait(10)
+    say(stream, "d", "stop")
+    sender.stop()
+    assert "".join(pieces[0].text for pieces, _ in reply.sent) == "abcd"
+
+
+def test_sending_takes_a_tenth_of_the_time_and_no_piece_waits_long() -> None:
+    assert pace(1, 100e-6) == pytest.approx(1e-3)
+    assert pace(16, 100e-6) == pytest.approx(16e-3)
+    assert pace(256, 100e-6) == 0.05
