@@ -14,8 +14,7 @@ from engine.checkpoint import SUPPORTED, load_checkpoint
 from engine.config import EngineConfig
 from engine.errors import LoadError
 from engine.loop import Engine
-from engine.models.llama import LlamaDecoder
-from engine.models.transformers_decoder import TransformersDecoder
+from engine.models.fused import FusedDecoder
 from tests.checkpoints import OCR_ARCHITECTURES, VOCAB_SIZE, configs, ocr_config, save_checkpoint
 from tests.engine.recorder import run
 
@@ -41,16 +40,6 @@ def test_every_supported_architecture_has_a_small_checkpoint_here() -> None:
     assert set(configs()) | ocr == SUPPORTED
 
 
-def test_which_path_computes_what(checkpoints: dict[str, Path]) -> None:
-    decoders = {name: type(load_checkpoint(config(folder)).decoder) for name, folder in checkpoints.items()}
-    assert decoders == {
-        "llama": LlamaDecoder,
-        "qwen2": LlamaDecoder,
-        "qwen3": TransformersDecoder,
-        "deepseek_v2": TransformersDecoder,
-    }
-
-
 def test_shards_load_as_one_file_does(tmp_path: Path, llama: Path) -> None:
     sharded = save_checkpoint("llama", tmp_path / "sharded", max_shard_size="100KB")
     assert len(list(sharded.glob("*.safetensors"))) > 1
@@ -73,8 +62,8 @@ def test_deepseek_coders_own_spelling_of_rope_scaling(llama: Path) -> None:
     del settings["rope_parameters"]
     (llama / "config.json").write_text(json.dumps(settings | old_spelling))
     old = load_checkpoint(config(llama)).decoder
-    assert isinstance(new, LlamaDecoder)
-    assert isinstance(old, LlamaDecoder)
+    assert isinstance(new, FusedDecoder)
+    assert isinstance(old, FusedDecoder)
     assert torch.equal(new._cos, old._cos)
     assert torch.equal(new._sin, old._sin)
 
