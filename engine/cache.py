@@ -26,6 +26,10 @@ class BlockAllocator:
     def num_tokens(self) -> int:
         return self.num_blocks * BLOCK_SIZE
 
+    def num_blocks_at(self, position: int) -> int:
+        """Of the extent that starts there."""
+        return self._used[position // BLOCK_SIZE]
+
     def allocate(self, num_tokens: int) -> int | None:
         """Return the first token position of an extent that holds `num_tokens`; None while there is no room."""
         needed = -(-num_tokens // BLOCK_SIZE)
@@ -39,7 +43,21 @@ class BlockAllocator:
     def free(self, position: int) -> None:
         """Take back the extent that starts at this token position."""
         start = position // BLOCK_SIZE
-        self._free.append((start, self._used.pop(start)))
+        self._take_back(start, self._used.pop(start))
+
+    def shrink(self, position: int, first: int, num_blocks: int) -> int:
+        """Take back all of an extent but `num_blocks` from its block `first` on; return where it starts now."""
+        start = position // BLOCK_SIZE
+        end = start + self._used.pop(start)
+        kept = start + first
+        self._used[kept] = num_blocks
+        for begin, size in ((start, first), (kept + num_blocks, end - kept - num_blocks)):
+            if size:
+                self._take_back(begin, size)
+        return kept * BLOCK_SIZE
+
+    def _take_back(self, start: int, size: int) -> None:
+        self._free.append((start, size))
         self._free.sort()
         merged: list[tuple[int, int]] = []
         for begin, size in self._free:

@@ -18,6 +18,7 @@ from engine.detokenizer import TextStream
 from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
+from engine.prefix_cache import PrefixCache
 from engine.repetition import LoopDetector, NgramRule
 from engine.request import FinishReason, Output, PromptImage, Request
 from engine.runner import Runner
@@ -48,9 +49,10 @@ class Engine:
         self._max_repetition_tokens = config.max_repetition_tokens
         plan = plan_cache(checkpoint, config)
         self.max_context = plan.max_context
-        self._allocator = BlockAllocator(plan.num_tokens)
+        self._prefix_cache = PrefixCache(BlockAllocator(plan.num_tokens))
+        self._shares_prefixes = config.prefix_cache
         cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens, plan.dtype, checkpoint.device)
-        self._scheduler = Scheduler(self._allocator, config.max_step_tokens)
+        self._scheduler = Scheduler(self._prefix_cache, config.max_step_tokens)
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
         on_gpu = checkpoint.device.type == "cuda"
         self._image_encoding = ImageEncoding(checkpoint.vision, config.max_step_views or (16 if on_gpu else 1))
@@ -68,11 +70,11 @@ class Engine:
 
     @property
     def num_cache_blocks(self) -> int:
-        return self._allocator.num_blocks
+        return self._prefix_cache.num_blocks
 
     @property
     def num_free_cache_blocks(self) -> int:
-        return self._allocator.num_free_blocks
+        return self._prefix_cache.num_free_blocks
 
     def start(self) -> None:
         self._thread.start()
@@ -187,6 +189,8 @@ class Engine:
                 max_tokens,
                 self._ngram_rule(params),
                 self._loop_detector(params),
+                # Tokens that stand for an image do not say which one.
+                shares_prefix=self._shares_prefixes and not request.prompt.images,
             )
             for choice in range(params.n)
         ]
@@ -244,8 +248,7 @@ class Engine:
                 self._finish(sequence, Output(sequence.choice, "", 0, finish_reason="cancelled"))
 
     def _postprocess(self, batch: Batch, logits: Tensor) -> None:
-        for chunk in batch:
-            chunk.sequence.num_computed = chunk.end
+        self._scheduler.advance(batch)
         sequences = [chunk.sequence for chunk in batch if chunk.end == len(chunk.sequence.tokens)]
         for sequence, sampled in zip(sequences, self._sampler.sample(logits, sequences), strict=True):
             output = self._extend(sequence, sampled)

@@ -79,6 +79,8 @@ class Request:
     params: SamplingParams
     listener: Listener
     is_cancelled: bool = False
+    num_cached_tokens: int = 0
+    """Of the prompt, those that an earlier request had computed."""
     num_unfinished: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from engine.attention import KVCache, Segment, StepAttention
 from engine.models.decoder import Decoder
+from engine.prefix_cache import runs
 from engine.scheduler import Batch
 
 
@@ -33,6 +34,10 @@ class Runner:
             sequence = chunk.sequence
             assert sequence.cache_start is not None
             start = sequence.cache_start
+            destination = start
+            for source, num_tokens in runs(chunk.known):
+                self._cache.copy(source, destination, num_tokens)
+                destination += num_tokens
             tokens += sequence.tokens[chunk.start : chunk.end]
             positions += range(chunk.start, chunk.end)
             cache_positions += range(start + chunk.start, start + chunk.end)

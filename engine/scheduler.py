@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from engine.cache import BlockAllocator
+from engine.cache import BLOCK_SIZE
+from engine.prefix_cache import PrefixCache
 from engine.sequence import Sequence
 
 
@@ -16,6 +17,8 @@ class Chunk:
     sequence: Sequence
     start: int
     end: int
+    known: tuple[int, ...] = ()
+    """Positions of blocks that hold the tokens before `start`, to be copied first; empty where these are in place."""
 
     @property
     def num_tokens(self) -> int:
@@ -34,11 +37,11 @@ class Scheduler:
     """Decodes every running sequence at each step, and fills the rest of the token budget with prefill.
 
     Sequences are admitted first come, first served, each when its images are encoded and the cache has room for its
-    worst case.
+    worst case. What others have computed of a prompt is not computed again.
     """
 
-    def __init__(self, allocator: BlockAllocator, max_step_tokens: int) -> None:
-        self._allocator = allocator
+    def __init__(self, cache: PrefixCache, max_step_tokens: int) -> None:
+        self._cache = cache
         self._max_step_tokens = max_step_tokens
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
@@ -60,13 +63,35 @@ class Scheduler:
         # Stable: sequences that decode have one token to compute, and come before all prefill.
         ordered = sorted(self._running, key=lambda sequence: sequence.num_uncomputed > 1)
         batch, budget = [], self._max_step_tokens
+        coming: set[bytes] = set()
+        """Blocks that are being computed for sequences before."""
         for sequence in ordered:
-            num_tokens = min(sequence.num_uncomputed, budget)
-            if num_tokens == 0:
+            if budget == 0:
                 break
-            batch.append(Chunk(sequence, sequence.num_computed, sequence.num_computed + num_tokens))
-            budget -= num_tokens
+            start, known = sequence.num_computed, ()
+            if start == 0:
+                wanted = sequence.keys[: (len(sequence.tokens) - 1) // BLOCK_SIZE]
+                known = tuple(self._cache.find(wanted))
+                if len(known) < len(wanted) and wanted[len(known)] in coming:
+                    continue
+                start = len(known) * BLOCK_SIZE
+            coming.update(sequence.keys[start // BLOCK_SIZE :])
+            end = min(len(sequence.tokens), start + budget)
+            batch.append(Chunk(sequence, start, end, known))
+            budget -= end - start
         return batch
+
+    def advance(self, batch: Batch) -> None:
+        """Note that a batch is computed."""
+        for chunk in batch:
+            sequence = chunk.sequence
+            if chunk.known and sequence.choice == 0:
+                sequence.request.num_cached_tokens = chunk.start
+            sequence.num_computed = chunk.end
+            first = chunk.start // BLOCK_SIZE
+            if keys := sequence.keys[first : chunk.end // BLOCK_SIZE]:
+                assert sequence.cache_start is not None
+                self._cache.note(sequence.cache_start, keys, first)
 
     def remove(self, sequence: Sequence) -> None:
         """Forget a sequence, and take its part of the cache back."""
@@ -74,12 +99,12 @@ class Scheduler:
             self._waiting.remove(sequence)
             return
         self._running.remove(sequence)
-        self._allocator.free(sequence.cache_start)
+        self._cache.release(sequence.cache_start, sequence.computed_keys())
         sequence.cache_start = None
 
     def _admit(self) -> None:
         while self._waiting and self._waiting[0].request.is_encoded:
-            start = self._allocator.allocate(self._waiting[0].max_length)
+            start = self._cache.allocate(self._waiting[0].max_length)
             if start is None:
                 return
             sequence = self._waiting.popleft()

@@ -5,7 +5,9 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+from engine.cache import BLOCK_SIZE
 from engine.detokenizer import TextStream
+from engine.prefix_cache import block_keys
 from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
 
@@ -20,7 +22,11 @@ class Sequence:
     max_tokens: int
     ngram_rule: NgramRule | None = None
     loop_detector: LoopDetector | None = None
+    shares_prefix: bool = True
+    """Whether what is computed for it may serve others, and the other way round."""
     tokens: list[int] = field(init=False)
+    keys: list[bytes] = field(init=False)
+    """Of the prompt's full blocks, by which others find them; none where they are not shared."""
     num_computed: int = 0
     cache_start: int | None = None
     """First position of its extent in the cache; None while it has none."""
@@ -28,6 +34,7 @@ class Sequence:
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt.tokens)
+        self.keys = block_keys(self.tokens) if self.shares_prefix else []
         seed = self.request.params.seed
         # Each choice of a seeded request has a stream of numbers of its own, and the same one every time.
         self.rng = random.Random(None if seed is None else f"{seed}/{self.choice}")
@@ -43,6 +50,15 @@ class Sequence:
     @property
     def num_uncomputed(self) -> int:
         return len(self.tokens) - self.num_computed
+
+    def computed_keys(self) -> list[bytes]:
+        """Of all full blocks that are computed, the output's too; none where they are not shared."""
+        if not self.shares_prefix:
+            return []
+        end = self.num_computed // BLOCK_SIZE
+        begin = min(len(self.keys), end)
+        before = self.keys[begin - 1] if begin else b""
+        return self.keys[:begin] + block_keys(self.tokens[begin * BLOCK_SIZE : end * BLOCK_SIZE], before)
 
     @property
     def max_length(self) -> int:

@@ -24,7 +24,7 @@ from engine.images import EncodedImage, ImageMode, cut_views, lay_out, parse_mod
 from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
-from engine.request import Prompt
+from engine.request import Prompt, Request
 from engine.response import ChoicePiece, logprobs_json
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
@@ -136,7 +136,6 @@ class EngineModel:
             if is_streaming or text is None:
                 raise InvalidRequest("exclude_input_in_output", "false needs text_input and stream false")
             reply.echo = text
-        reply.num_input_tokens = len(prompt.tokens)
         reply.hidden = {name for name in _SWITCHED if not inputs.flag(f"return_{name}", default=True)}
         if inputs.flag("return_cumulative_logprob", default=False):
             reply.cumulative_logprobs = [0.0] * params.n
@@ -144,6 +143,7 @@ class EngineModel:
                 params = params.model_copy(update={"logprobs": 0})
                 reply.hidden.add("logprobs")
         stream = Stream(prompt, params, is_streaming, reply)
+        reply.request = stream.request
         self._engine.check(stream.request)
         return stream
 
@@ -225,7 +225,7 @@ class TritonReply:
         self._response_sender = response_sender
         self._token_bytes = token_bytes
         self._num_output_tokens = 0
-        self.num_input_tokens = 0
+        self.request: Request | None = None
         self.echo = ""
         self.hidden: set[str] = set()
         self.cumulative_logprobs: list[float] | None = None
@@ -245,9 +245,10 @@ class TritonReply:
                 self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.logprobs)
             outputs["cumulative_logprob"] = np.array([[self.cumulative_logprobs[i] for i in pieces]], np.float32)
         if is_last:
-            outputs["num_input_tokens"] = np.array([[self.num_input_tokens]], np.uint32)
+            assert self.request is not None
+            outputs["num_input_tokens"] = np.array([[self.request.num_prompt_tokens]], np.uint32)
             outputs["num_output_tokens"] = np.array([[self._num_output_tokens]], np.uint32)
-            outputs["num_cached_tokens"] = np.zeros((1, 1), np.uint32)  # no prompt shares another's cache yet
+            outputs["num_cached_tokens"] = np.array([[self.request.num_cached_tokens]], np.uint32)
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)
 

@@ -116,7 +116,7 @@ class LatentAttention:
 
     def _see_latents(self, layer: int, index: int, rows: Tensor, attention: StepAttention) -> Tensor:
         """`[num_rows, num_heads, rank + rope_dim]` to `[num_rows, num_heads, rank]`."""
-        past = attention.past_keys(layer, index)[0, 0]
+        past = attention.past_keys(layer, index)[0]
         scores = (rows.to(past.dtype).flatten(0, 1) @ past.T).float().mul_(self._scale)
         if len(rows) > 1:
             scores.view(len(rows), -1, len(past)).masked_fill_(~attention.mask(index)[:, None], -torch.inf)
@@ -124,12 +124,12 @@ class LatentAttention:
 
     def _see_made(self, layer: int, index: int, rows: Tensor, attention: StepAttention) -> Tensor:
         """`[num_rows, num_heads, key_dim + rope_dim]` to `[num_rows, num_heads, value_dim]`."""
-        past = attention.past_keys(layer, index)[0, 0]
+        past = attention.past_keys(layer, index)[0]
         latents, rotated = past.to(rows.dtype).tensor_split((self._rank,), dim=-1)
         made = self._expand(latents).view(len(past), self._num_heads, -1)
         plain, values = made.tensor_split((self._key_dim,), dim=-1)
         keys = torch.cat((plain, rotated[:, None].expand(-1, self._num_heads, -1)), dim=-1)
-        keys, values = (part.to(past.dtype).transpose(0, 1)[None] for part in (keys, values))
+        keys, values = (part.to(past.dtype).transpose(0, 1) for part in (keys, values))
         return attention.see(index, rows.to(past.dtype), keys, values, self._scale)
 
 

@@ -51,6 +51,38 @@ def test_mixed_requests_with_cancels_equal_generate(
     assert [case.finish_reasons[0] for case in cases[3::8]] == ["cancelled"] * 4
 
 
+@pytest.mark.parametrize("architecture", list(configs()))
+def test_answers_with_a_shared_prompt_equal_generate(
+    architecture: str, start_engine: StartEngine, checkpoints: dict[str, Path]
+) -> None:
+    engine = start_engine(architecture, max_step_tokens=32)
+    model = AutoModelForCausalLM.from_pretrained(checkpoints[architecture], dtype=torch.float32)
+    numbers = random.Random(1)
+    shared = [numbers.randrange(2, VOCAB_SIZE) for _ in range(70)]
+    cases = [
+        Recorder(shared + [3 + i] * numbers.choice([1, 5, 40]), temperature=0, max_tokens=12)
+        for i in range(8)
+    ]
+    for case in cases:
+        engine.submit(case.request)
+    for case in cases:
+        expected = generate(model, TOKENIZER, case.request.prompt.tokens, 12)
+        assert case.wait().text() == expected
+    assert [case.request.num_cached_tokens for case in cases] == [0] + [64] * 7
+    said = TOKENIZER.encode(cases[0].text())
+    turn = cases[0].request.prompt.tokens + said + [5] * 40
+    case = run(engine, turn, temperature=0, max_tokens=12)
+    assert case.text() == generate(model, TOKENIZER, turn, 12)
+    assert case.request.num_cached_tokens >= 64
+
+
+def test_without_the_prefix_cache_everything_is_computed(start_engine: StartEngine) -> None:
+    engine = start_engine(prefix_cache=False)
+    first, second = (run(engine, [5] * 50, temperature=0, max_tokens=4) for _ in range(2))
+    assert first.text() == second.text()
+    assert second.request.num_cached_tokens == 0
+
+
 def test_a_seeded_request_is_the_same_alone_and_among_others(start_engine: StartEngine) -> None:
     engine = start_engine()
     params = {"seed": 7, "temperature": 0.9, "top_p": 0.9, "max_tokens": 30}
