@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import codecs
 from collections.abc import Sequence
 from typing import Protocol
 
 from tokenizers import Tokenizer
+from tokenizers.decoders import ByteLevel
 from transformers.convert_slow_tokenizer import bytes_to_unicode
 
 _INCOMPLETE = "\ufffd"
@@ -14,27 +16,51 @@ _MAX_WINDOW = 16
 """Tokens decoded again at most: far more than the four bytes of a character can take."""
 
 
-class Decodes(Protocol):
-    """The part of `tokenizers.Tokenizer` that is needed here."""
+class Detokenizer(Protocol):
+    """Incremental decoding: the pieces joined are what decoding all tokens at once gives."""
 
-    def decode(self, ids: Sequence[int], skip_special_tokens: bool = True) -> str: ...
+    def decode(self, token: int) -> str:
+        """Return the text that this token completes, perhaps none."""
+
+    def flush(self) -> str:
+        """Return what was held back, at the end of the tokens."""
 
 
-class Detokenizer:
-    """Incremental decoding: the pieces joined are what decoding all tokens at once gives.
+def make_detokenizer(tokenizer: Tokenizer, token_bytes: TokenBytes, skip_special_tokens: bool = True) -> Detokenizer:
+    if token_bytes.is_byte_level:
+        return ByteDetokenizer(token_bytes, skip_special_tokens)
+    return WindowDetokenizer(tokenizer, skip_special_tokens)
+
+
+class ByteDetokenizer:
+    """For tokens that stand for bytes, whatever is around them: GPT-2's scheme, which all of DeepSeek's models have."""
+
+    def __init__(self, token_bytes: TokenBytes, skip_special_tokens: bool) -> None:
+        self._token_bytes = token_bytes
+        self._skipped = token_bytes.special if skip_special_tokens else frozenset()
+        self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
+
+    def decode(self, token: int) -> str:
+        return "" if token in self._skipped else self._decoder.decode(self._token_bytes(token))
+
+    def flush(self) -> str:
+        return self._decoder.decode(b"", final=True)
+
+
+class WindowDetokenizer:
+    """For any tokenizer.
 
     It decodes a short window of the newest tokens again at each step, since some tokenizers write a token
     differently at the start of a text, and holds back a last character whose bytes may not all be there.
     """
 
-    def __init__(self, tokenizer: Decodes, skip_special_tokens: bool = True) -> None:
+    def __init__(self, tokenizer: Tokenizer, skip_special_tokens: bool) -> None:
         self._tokenizer = tokenizer
         self._skip_special_tokens = skip_special_tokens
         self._window: list[int] = []
         self._num_emitted = 0
 
     def decode(self, token: int) -> str:
-        """Return the text that this token completes, perhaps none."""
         self._window.append(token)
         text = self._decode()
         # Only the last character can still change: what went wrong before it stays wrong.
@@ -46,7 +72,6 @@ class Detokenizer:
         return piece
 
     def flush(self) -> str:
-        """Return what was held back, at the end of the tokens."""
         piece = self._decode()[self._num_emitted :]
         self._window, self._num_emitted = [], 0
         return piece
@@ -58,7 +83,8 @@ class Detokenizer:
         self._num_emitted = len(self._decode()) - num_pending
 
     def _decode(self) -> str:
-        return self._tokenizer.decode(self._window, skip_special_tokens=self._skip_special_tokens)
+        text: str = self._tokenizer.decode(self._window, skip_special_tokens=self._skip_special_tokens)
+        return text
 
 
 class StopFinder:
@@ -99,8 +125,8 @@ def _overlap(text: str, stop: str) -> int:
 class TextStream:
     """The text of one sequence: tokens in, text that may be shown out."""
 
-    def __init__(self, tokenizer: Decodes, stops: Sequence[str], skip_special_tokens: bool = True) -> None:
-        self._detokenizer = Detokenizer(tokenizer, skip_special_tokens)
+    def __init__(self, detokenizer: Detokenizer, stops: Sequence[str]) -> None:
+        self._detokenizer = detokenizer
         self._stop_finder = StopFinder(stops)
 
     def decode(self, token: int, may_stop: bool) -> tuple[str, bool]:
@@ -122,12 +148,22 @@ class TokenBytes:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        self._is_byte_level = "ByteLevel" in repr(tokenizer.decoder)  # it may be one of a sequence of decoders
-        self._special = {i for i, token in tokenizer.get_added_tokens_decoder().items() if token.special}
+        self.is_byte_level = isinstance(tokenizer.decoder, ByteLevel)
+        """Whether a text is no more than the bytes of its tokens."""
+        self._has_byte_level = "ByteLevel" in repr(tokenizer.decoder)  # it may be one of a sequence of decoders
+        added = tokenizer.get_added_tokens_decoder().items()
+        self.special = frozenset(i for i, token in added if token.special)
         self._byte_of = {character: byte for byte, character in bytes_to_unicode().items()}  # type: ignore[no-untyped-call]
+        self._known: dict[int, bytes] = {}
 
     def __call__(self, token_id: int) -> bytes:
+        known = self._known.get(token_id)
+        if known is None:
+            known = self._known[token_id] = self._bytes(token_id)
+        return known
+
+    def _bytes(self, token_id: int) -> bytes:
         token = self._tokenizer.id_to_token(token_id) or ""
-        if token_id not in self._special and self._is_byte_level and all(c in self._byte_of for c in token):
+        if token_id not in self.special and self._has_byte_level and all(c in self._byte_of for c in token):
             return bytes(self._byte_of[character] for character in token)
         return token.encode()

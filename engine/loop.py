@@ -14,10 +14,11 @@ from engine.cache import BlockAllocator
 from engine.cache_plan import plan_cache
 from engine.checkpoint import Checkpoint
 from engine.config import EngineConfig
-from engine.detokenizer import TextStream
+from engine.detokenizer import TextStream, TokenBytes, make_detokenizer
 from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
+from engine.penalties import Penalties
 from engine.prefix_cache import PrefixCache
 from engine.repetition import LoopDetector, NgramRule
 from engine.request import FinishReason, Output, PromptImage, Request
@@ -44,6 +45,7 @@ class Engine:
         if checkpoint.device.type == "cpu":
             torch.set_num_threads(config.num_threads or max(1, num_cores() - 1))
         self._checkpoint = checkpoint
+        self._token_bytes = TokenBytes(checkpoint.tokenizer.backend_tokenizer)
         self._max_sequences = config.max_sequences
         self._default_max_tokens = config.default_max_tokens
         self._max_repetition_tokens = config.max_repetition_tokens
@@ -185,10 +187,11 @@ class Engine:
             Sequence(
                 request,
                 choice,
-                TextStream(tokenizer, params.stop, params.skip_special_tokens),
+                TextStream(make_detokenizer(tokenizer, self._token_bytes, params.skip_special_tokens), params.stop),
                 max_tokens,
                 self._ngram_rule(params),
                 self._loop_detector(params),
+                Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
                 # Tokens that stand for an image do not say which one.
                 shares_prefix=self._shares_prefixes and not request.prompt.images,
             )

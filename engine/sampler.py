@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from engine.request import TokenLogprob
+from engine.sampling_params import SamplingParams
 from engine.sequence import Sequence
 
 _NUM_CANDIDATES = 256
-"""Tokens that are sorted first for top_p; nearly always they hold its mass, else everything is sorted."""
+"""Most likely tokens among which `top_k` and `top_p` choose; where they are too few, the whole row is sorted."""
+_NOTHING, _TOO_FEW = -1, -2
+"""Instead of a token that was drawn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Sampler:
     """Samples a batch of rows, each with its own parameters and its own stream of random numbers.
 
     A row's token depends on its logits, its parameters and one number of its own generator: whatever else is in the
-    batch, a seeded request gets the same tokens.
+    batch, a seeded request gets the same tokens. The rows are computed together, and waited for once.
     """
 
     def __init__(self, eos_token_ids: frozenset[int], suppressed_token_ids: frozenset[int] = frozenset()) -> None:
@@ -48,10 +50,7 @@ class Sampler:
             logits[:, self._suppressed_token_ids] = -torch.inf
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
-        tokens = logits.argmax(-1).tolist()
-        for row, sequence in enumerate(sequences):
-            if not sequence.request.params.is_greedy:
-                tokens[row] = _draw(logits[row], sequence)
+        tokens = _choose(logits, sequences)
         return [
             SampledToken(token, _logprob(raw[row], token, sequences[row]) if row in raw else None)
             for row, token in enumerate(tokens)
@@ -60,8 +59,8 @@ class Sampler:
     def _adjust(self, logits: Tensor, sequence: Sequence) -> None:
         """Apply penalties, biases and bans to one row, `[vocab_size]`, in place."""
         params = sequence.request.params
-        if params.has_penalties:
-            _penalize(logits, sequence)
+        if sequence.penalties:
+            sequence.penalties.apply(logits, sequence.tokens)
         if params.logit_bias:
             biases = params.token_bias
             logits[list(biases)] += torch.tensor(list(biases.values()), device=logits.device)
@@ -75,53 +74,78 @@ class Sampler:
             logits[list(self._eos_token_ids | params.stop_tokens)] = -torch.inf
 
 
-def _penalize(logits: Tensor, sequence: Sequence) -> None:
-    """Repetition penalty over prompt and output (Keskar et al., 2019); the other two over the output, as OpenAI's."""
-    params = sequence.request.params
-    if params.repetition_penalty != 1:
-        seen = list(set(sequence.tokens))
-        scores = logits[seen]
-        logits[seen] = torch.where(scores > 0, scores / params.repetition_penalty, scores * params.repetition_penalty)
-    counts = Counter(sequence.tokens[sequence.num_prompt_tokens :])
-    if counts:
-        times = torch.tensor(list(counts.values()), dtype=logits.dtype, device=logits.device)
-        logits[list(counts)] -= params.presence_penalty + params.frequency_penalty * times
+def _choose(logits: Tensor, sequences: list[Sequence]) -> list[int]:
+    """A token for each row of the adjusted logits: the best one, or one that is drawn."""
+    best = logits.argmax(-1)
+    rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
+    if not rows:
+        greedy: list[int] = best.tolist()
+        return greedy
+    params = [sequences[row].request.params for row in rows]
+    points = torch.tensor([sequences[row].rng.random() for row in rows], dtype=torch.float64, device=logits.device)
+    probabilities = _probabilities(logits if len(rows) == len(sequences) else logits[rows], params)
+    drawn = _draw(probabilities, params, points, _NUM_CANDIDATES)
+    tokens: list[int] = torch.cat((best, drawn)).tolist()  # the one wait for the device
+    tokens, drawn_tokens = tokens[: len(sequences)], tokens[len(sequences) :]
+    for i, (row, token) in enumerate(zip(rows, drawn_tokens, strict=True)):
+        if token == _TOO_FEW:
+            token = int(_draw(probabilities[i : i + 1], params[i : i + 1], points[i : i + 1], logits.shape[-1]))
+        if token != _NOTHING:
+            tokens[row] = token
+    return tokens
 
 
-def _draw(logits: Tensor, sequence: Sequence) -> int:
-    """Draw from one row, `[vocab_size]`, by inverting its cumulative distribution at one random number."""
-    params = sequence.request.params
-    probabilities = (logits / params.temperature).softmax(-1)
-    if params.min_p > 0:
-        probabilities = probabilities.masked_fill(probabilities < params.min_p * probabilities.max(), 0)
-    candidates = None
-    if params.top_k > 0 or params.top_p < 1:
-        probabilities, candidates = _truncate(probabilities, params.top_k, params.top_p)
-    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
-    if not cumulative[-1] > 0:  # every token is banned, or the penalties overflowed: nothing to draw from
-        return int(logits.nan_to_num().argmax())
-    point = sequence.rng.random() * cumulative[-1]
-    index = torch.searchsorted(cumulative, point, right=True).clamp(max=len(cumulative) - 1)
-    return int(index if candidates is None else candidates[index])
+def _probabilities(logits: Tensor, params: list[SamplingParams]) -> Tensor:
+    """`[num_rows, vocab_size]`, 0 for what `min_p` rules out."""
+    probabilities = (logits / _column([given.temperature for given in params], logits)).softmax(-1)
+    if any(given.min_p > 0 for given in params):
+        floor = _column([given.min_p for given in params], logits) * probabilities.amax(-1, keepdim=True)
+        probabilities.masked_fill_(probabilities < floor, 0)
+    return probabilities
 
 
-def _truncate(probabilities: Tensor, top_k: int, top_p: float) -> tuple[Tensor, Tensor]:
-    """Keep the `top_k` most likely tokens, and of those the fewest whose mass reaches `top_p`.
+def _draw(probabilities: Tensor, params: list[SamplingParams], points: Tensor, num_candidates: int) -> Tensor:
+    """A token of each row, or `_NOTHING` where there is none to draw, or `_TOO_FEW` where more have to be sorted."""
+    cut = [row for row, given in enumerate(params) if given.top_k > 0 or given.top_p < 1]
+    if not cut:
+        return _invert(probabilities, points)
+    tokens = torch.empty(len(params), dtype=torch.long, device=points.device)
+    if whole := [row for row in range(len(params)) if row not in cut]:
+        tokens[whole] = _invert(probabilities[whole], points[whole])
+    tokens[cut] = _draw_best(probabilities[cut], [params[row] for row in cut], points[cut], num_candidates)
+    return tokens
 
-    Returns:
-        Their probabilities, best first, and their ids: `[num_candidates]` each.
-    """
-    vocab_size = len(probabilities)
-    size = min(top_k if top_k > 0 else _NUM_CANDIDATES, vocab_size)
-    kept, ids = probabilities.topk(size)
+
+def _draw_best(probabilities: Tensor, params: list[SamplingParams], points: Tensor, num_candidates: int) -> Tensor:
+    """As `_draw`, of the `top_k` most likely tokens, and of those the fewest whose mass reaches `top_p`."""
+    vocab_size = probabilities.shape[-1]
+    kept, ids = probabilities.topk(min(num_candidates, vocab_size))
+    size = kept.shape[-1]
+    top_k = _column([given.top_k if given.top_k > 0 else vocab_size for given in params], probabilities)
+    top_p = _column([given.top_p for given in params], probabilities)
+    kept.masked_fill_(torch.arange(size, device=kept.device) >= top_k, 0)
     # top_p is a share of what top_k left, and of everything where there is no top_k.
-    mass = kept.sum() if top_k > 0 else probabilities.sum()
-    if top_k <= 0 and kept.sum() < top_p * mass:
-        kept, ids = probabilities.sort(descending=True)
+    mass = torch.where(top_k < vocab_size, kept.sum(-1, keepdim=True), probabilities.sum(-1, keepdim=True))
     before = kept.cumsum(-1) - kept
-    inside = before < top_p * mass
-    inside[0] = True
-    return kept[inside], ids[inside]
+    is_outside = before >= top_p * mass
+    is_outside[:, 0] = False
+    is_short = ((top_k > size) & ~is_outside[:, -1:]).squeeze(-1)
+    index = _invert(kept.masked_fill(is_outside, 0), points)
+    tokens = torch.where(index == _NOTHING, index, ids.gather(-1, index.clamp(min=0)[:, None]).squeeze(-1))
+    return tokens.masked_fill(is_short, _TOO_FEW) if size < vocab_size else tokens
+
+
+def _invert(probabilities: Tensor, points: Tensor) -> Tensor:
+    """Where the cumulative distribution of each row reaches its point, 0 to 1; `_NOTHING` where all of it is 0 or NaN."""
+    cumulative = probabilities.cumsum(-1, dtype=torch.float64)
+    total = cumulative[:, -1:]
+    index = torch.searchsorted(cumulative, points[:, None] * total, right=True).clamp_(max=probabilities.shape[-1] - 1)
+    return torch.where(total > 0, index, _NOTHING).squeeze(-1)
+
+
+def _column(values: list[float], like: Tensor) -> Tensor:
+    """`[num_rows, 1]`."""
+    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
 
 
 def _logprob(logprobs: Tensor, token: int, sequence: Sequence) -> TokenLogprob:

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from engine.cache import BLOCK_SIZE
 from engine.detokenizer import TextStream
 from engine.prefix_cache import block_keys
 from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
+
+if TYPE_CHECKING:
+    from engine.penalties import Penalties
 
 
 @dataclass(slots=True, eq=False)
@@ -22,6 +26,7 @@ class Sequence:
     max_tokens: int
     ngram_rule: NgramRule | None = None
     loop_detector: LoopDetector | None = None
+    penalties: Penalties | None = None
     shares_prefix: bool = True
     """Whether what is computed for it may serve others, and the other way round."""
     tokens: list[int] = field(init=False)

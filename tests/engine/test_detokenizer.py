@@ -1,35 +1,62 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tokenizers import Tokenizer, decoders
 
-from engine.detokenizer import Detokenizer, StopFinder, TextStream, TokenBytes
+from engine.detokenizer import (
+    ByteDetokenizer,
+    Detokenizer,
+    StopFinder,
+    TextStream,
+    TokenBytes,
+    WindowDetokenizer,
+    make_detokenizer,
+)
 from tests.checkpoints import BOS, VOCAB_SIZE, train_tokenizer
 
 TOKENIZER = train_tokenizer().backend_tokenizer
+TOKEN_BYTES = TokenBytes(TOKENIZER)
+MAKERS: tuple[Callable[[bool], Detokenizer], ...] = (
+    lambda skips: ByteDetokenizer(TOKEN_BYTES, skips),
+    lambda skips: WindowDetokenizer(TOKENIZER, skips),
+)
+both = pytest.mark.parametrize("make", MAKERS, ids=("bytes", "window"))
 
 
-@given(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=40))
-def test_the_pieces_joined_are_the_whole(ids: list[int]) -> None:
-    detokenizer = Detokenizer(TOKENIZER)
+def test_tokens_of_bytes_need_no_window() -> None:
+    assert isinstance(make_detokenizer(TOKENIZER, TOKEN_BYTES), ByteDetokenizer)
+    metaspace = Tokenizer.from_str(TOKENIZER.to_str())
+    metaspace.decoder = decoders.Metaspace()
+    assert isinstance(make_detokenizer(metaspace, TokenBytes(metaspace)), WindowDetokenizer)
+
+
+@both
+@given(st.lists(st.integers(0, VOCAB_SIZE - 1), max_size=40), st.booleans())
+def test_the_pieces_joined_are_the_whole(make: Callable[[bool], Detokenizer], ids: list[int], skips: bool) -> None:
+    detokenizer = make(skips)
     text = "".join(detokenizer.decode(token) for token in ids) + detokenizer.flush()
-    assert text == TOKENIZER.decode(ids)
+    assert text == TOKENIZER.decode(ids, skip_special_tokens=skips)
 
 
+@both
 @given(st.text(max_size=40))
-def test_characters_come_whole(text: str) -> None:
-    detokenizer = Detokenizer(TOKENIZER)
+def test_characters_come_whole(make: Callable[[bool], Detokenizer], text: str) -> None:
+    detokenizer = make(True)
     pieces = [detokenizer.decode(token) for token in TOKENIZER.encode(text).ids]
     if "\ufffd" not in text:
         assert not any("\ufffd" in piece for piece in pieces)
     assert "".join(pieces) + detokenizer.flush() == text
 
 
-def test_an_emoji_comes_when_its_last_byte_does() -> None:
+@both
+def test_an_emoji_comes_when_its_last_byte_does(make: Callable[[bool], Detokenizer]) -> None:
     ids = TOKENIZER.encode("🙂").ids
     assert len(ids) > 1
-    detokenizer = Detokenizer(TOKENIZER)
+    detokenizer = make(True)
     assert [detokenizer.decode(token) for token in ids] == [""] * (len(ids) - 1) + ["🙂"]
 
 
@@ -62,7 +89,7 @@ def test_a_part_of_a_stop_string_is_held_back() -> None:
 
 
 def test_stop_strings_are_text_until_stopping_is_allowed() -> None:
-    stream = TextStream(TOKENIZER, ["a"])
+    stream = TextStream(make_detokenizer(TOKENIZER, TOKEN_BYTES), ["a"])
     token = TOKENIZER.encode("a").ids[0]
     assert stream.decode(token, may_stop=False) == ("a", False)
     assert stream.decode(token, may_stop=True) == ("", True)
@@ -70,11 +97,9 @@ def test_stop_strings_are_text_until_stopping_is_allowed() -> None:
 
 @pytest.mark.parametrize("text", ["plain", " space", "é", "🙂"])
 def test_bytes_of_tokens(text: str) -> None:
-    token_bytes = TokenBytes(TOKENIZER)
-    assert b"".join(token_bytes(token) for token in TOKENIZER.encode(text).ids) == text.encode()
+    assert b"".join(TOKEN_BYTES(token) for token in TOKENIZER.encode(text).ids) == text.encode()
 
 
 def test_bytes_of_special_and_missing_tokens() -> None:
-    token_bytes = TokenBytes(TOKENIZER)
-    assert token_bytes(0) == BOS.encode()
-    assert token_bytes(10**6) == b""
+    assert TOKEN_BYTES(0) == BOS.encode()
+    assert TOKEN_BYTES(10**6) == b""

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from engine.detokenizer import TextStream
+from engine.penalties import Penalties
 from engine.sampler import SampledToken, Sampler
 from engine.sequence import Sequence
 from tests.engine.recorder import Recorder
@@ -17,8 +18,10 @@ LOGITS = torch.tensor([0.5, 3.0, 2.0, 1.0, -1.0])
 
 
 def make(output: list[int] | None = None, prompt: list[int] | None = None, **params: object) -> Sequence:
-    sequence = Sequence(Recorder(prompt or [0], **params).request, 0, TextStream(None, []), 10)  # type: ignore[arg-type]
+    request = Recorder(prompt or [0], **params).request
+    sequence = Sequence(request, 0, TextStream(None, []), 10)  # type: ignore[arg-type]
     sequence.tokens += output or []
+    sequence.penalties = Penalties(request.params, request.num_prompt_tokens) if request.params.has_penalties else None
     return sequence
 
 
