@@ -1,4 +1,4 @@
-"""What the adapter costs: the same streams straight over gRPC, from Triton's `generate_stream`, and through the adapter.
+"""What the adapter costs: the same streams straight over gRPC, from `generate_stream`, and through the adapter.
 
 The models say the same token again and again (`benchmarks/talker.py`). It starts a Triton and an adapter of its own.
 Usage: python -m benchmarks.adapter [--rounds 3] [--seconds 6] [--quick]
@@ -16,6 +16,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
@@ -64,7 +65,7 @@ class Sample:
         start_s, end_s = responses[0][0], responses[-1][0]
         first_s, last_s = (start_s + share * (end_s - start_s) for share in (0.3, 0.7))
         middle = [num_tokens for at, num_tokens in responses if first_s <= at < last_s]
-        gaps = [b - a for answer in answers for a, b in zip(answer.times_s, answer.times_s[1:])]  # noqa: B905
+        gaps = [b - a for answer in answers for a, b in pairwise(answer.times_s)]
         return cls(
             len(middle) / (last_s - first_s),
             sum(middle) / (last_s - first_s),
@@ -160,7 +161,9 @@ def service() -> Iterator[Service]:
             shim = f"from benchmarks.talker import {class_name} as TritonPythonModel\n"
             (repository / name / "1" / "model.py").write_text(shim)
         models = json.dumps({name: name for name in MODELS})
-        stack = Stack(Path(folder, "run"), MODEL_REPOSITORY=str(repository), ADAPTER_MODELS=models, ADAPTER_ACCESS_LOG="false")
+        stack = Stack(
+            Path(folder, "run"), MODEL_REPOSITORY=str(repository), ADAPTER_MODELS=models, ADAPTER_ACCESS_LOG="false"
+        )
         stack.up()
         try:
             yield Service(stack)
@@ -177,7 +180,9 @@ def main() -> None:
     rounds, seconds = (1, 4.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     concurrencies = CONCURRENCIES[:2] if arguments.quick else CONCURRENCIES
     ensure_perf_analyzer()
-    how = f"Medians of {rounds} interleaved rounds of {seconds:g} s, {NUM_TOKENS} tokens an answer; gRPC is perf_analyzer."
+    how = (
+        f"Medians of {rounds} interleaved rounds of {seconds:g} s, {NUM_TOKENS} tokens an answer; gRPC: perf_analyzer."
+    )
     report = Report("adapter-quick" if arguments.quick else "adapter", how)
     with service() as running:
         running.measure("adapter", "merged", 1, 1.0)  # the first request of a connection costs more

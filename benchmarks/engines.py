@@ -17,6 +17,7 @@ import time
 import venv
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -153,7 +154,7 @@ class Sample:
 
     @classmethod
     def of(cls, times: Sequence[Sequence[float]]) -> Sample:
-        gaps = [b - a for row in times for a, b in zip(row, row[1:])]  # noqa: B905
+        gaps = [b - a for row in times for a, b in pairwise(row)]
         num_tokens = sum(map(len, times))
         return cls(
             num_tokens / max(row[-1] for row in times),
@@ -243,7 +244,9 @@ def main() -> None:
         ensure_vllm()
     report = Report("engines", f"{threads} compute thread(s) for each engine; medians of {rounds} interleaved rounds.")
     limits = roofline(threads)
-    report.say(f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, bfloat16 multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s.")
+    report.say(
+        f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, bfloat16 multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s."
+    )
     for title, config in list(models().items())[: 1 if arguments.quick else None]:
         measure(report, title, config, names, threads, rounds, limits, QUICK if arguments.quick else WORKLOADS)
     report.write()

@@ -1,7 +1,7 @@
 """Keeps a number of streams of server-sent events busy for some seconds, in a process of its own.
 
-Usage: python -m benchmarks.sse_load HOST:PORT PATH CONCURRENCY SECONDS TOKEN, with the request's body on stdin. It prints
-of each whole answer its start, and the time and number of tokens of each event, in seconds of its own clock, as JSON.
+Usage: python -m benchmarks.sse_load HOST:PORT PATH CONCURRENCY SECONDS TOKEN, with the request's body on stdin. It
+prints of each whole answer its start, and the time and number of tokens of each event, in seconds of its clock, as JSON.
 """
 
 from __future__ import annotations
@@ -64,7 +64,9 @@ class Client(asyncio.Protocol):
 async def load(address: str, path: str, body: bytes, concurrency: int, seconds: float, token: bytes) -> list[Answer]:
     """Answers that were begun within `seconds`."""
     host, _, port = address.rpartition(":")
-    head = f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+    )
     loop = asyncio.get_running_loop()
     until_s = time.perf_counter() + seconds
     ended = [loop.create_future() for _ in range(concurrency)]

@@ -1,7 +1,7 @@
 """A Triton model with no model in it: it says the same token again and again. What it costs is what sending costs.
 
-`benchmarks/adapter.py` puts three of it into a repository: `paced` says a token every 20 ms, `merged` as fast as it can,
-and both send as the engine does; `unmerged` says as fast as it can, and sends each token in a response of its own.
+`benchmarks/adapter.py` puts three of it into a repository: `paced` says a token every 20 ms, `merged` as fast as it
+can, and both send as the engine does; `unmerged` says as fast as it can, and sends each token in its own response.
 """
 
 from __future__ import annotations

@@ -34,7 +34,6 @@ class KVCache:
         self.keys = torch.zeros(*rows, shape.key_dim, dtype=dtype, device=device)
         self.values = torch.zeros(*rows, shape.value_dim, dtype=dtype, device=device)
 
-
     def copy(self, source: int, destination: int, num_tokens: int) -> None:
         """Copy keys and values of neighbouring tokens, in all layers."""
         for rows in (self.keys, self.values):

@@ -22,6 +22,7 @@ from transformers.models.auto.image_processing_auto import get_image_processor_c
 from engine.config import EngineConfig
 from engine.errors import LoadError
 from engine.images import TOKEN_SIDE, ImageMode
+from engine.linear import Linears
 from engine.models.decoder import Decoder
 from engine.models.deepseek_ocr import DeepseekOcr2Vision, DeepseekOcrVision, VisionEncoder
 from engine.models.deepseek_ocr_config import is_deepseek_ocr, translate
@@ -76,6 +77,8 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
     text_config = model_config.get_text_config()
     max_context = min(config.max_context or text_config.max_position_embeddings, text_config.max_position_embeddings)
     dtype = _dtype(config, model_config, device)
+    if config.quantization and device.type != "cpu":
+        raise LoadError('engine.json asks for quantization "int8", which is for CPUs; set null, or device "cpu".')
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise LoadError(f"{name} has no fast tokenizer; add the tokenizer.json of its model.")
     model = _load_model(name, model_config, dtype).to(device).eval()
@@ -88,7 +91,7 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
     return Checkpoint(
         name=name,
         architecture=type(model).__name__,
-        decoder=FusedDecoder(model, max_context),
+        decoder=FusedDecoder(model, max_context, Linears(config.quantization)),
         tokenizer=tokenizer,
         eos_token_ids=eos_token_ids,
         max_context=max_context,

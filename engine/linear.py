@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine.config import Quantization
+
 _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
+_ZERO = 128
+"""Of a row's numbers in 8 bits: oneDNN wants them unsigned."""
 
 
 def packs(weight: Tensor) -> bool:
@@ -37,12 +43,46 @@ class Linear(nn.Module):
         return F.linear(x, self._weight, self._bias)
 
 
-def fuse(*linears: nn.Linear) -> Linear:
-    """One linear layer that gives the outputs of several, side by side."""
-    biases = [linear.bias for linear in linears]
-    if any(bias is not None for bias in biases):
-        biases = [
-            linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias for linear in linears
-        ]
-        return Linear(torch.cat([linear.weight for linear in linears]), torch.cat(biases))
-    return Linear(torch.cat([linear.weight for linear in linears]))
+class Int8Linear(nn.Module):
+    """The same with weights of 8 bits, scaled for each output, on CPU: half the memory to read.
+
+    Rows are made 8 bits too, each by its own scale, since the product of both is what the CPU has instructions for;
+    torch's product of bfloat16 rows and such weights is slower than bfloat16 throughout from 4 rows on.
+    """
+
+    def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
+        super().__init__()
+        weight = weight.detach().float()
+        self._scales = weight.abs().amax(1).clamp_(min=1e-12) / 127  # [out_features]
+        self._zeros = torch.zeros(len(weight), dtype=torch.long)
+        rounded = (weight / self._scales[:, None]).round_().to(torch.int8)
+        self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
+        self._bias = None if bias is None else bias.detach()
+
+    def forward(self, x: Tensor) -> Tensor:
+        scale = x.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12) / 127  # [num_rows, 1]
+        rounded = (x / scale).round_().add_(_ZERO).to(torch.uint8)
+        y: Tensor = torch.ops.onednn.qlinear_pointwise(
+            rounded, 1.0, _ZERO, self._weight, self._scales, self._zeros, None, 1.0, 0, x.dtype, "none", [], "none"
+        )
+        y.mul_(scale)
+        return y if self._bias is None else y.add_(self._bias)
+
+
+@dataclass(frozen=True, slots=True)
+class Linears:
+    """Makes the linear layers of a model."""
+
+    quantization: Quantization | None = None
+
+    def make(self, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+        return Linear(weight, bias) if self.quantization is None else Int8Linear(weight, bias)
+
+    def fuse(self, *linears: nn.Linear) -> nn.Module:
+        """One layer that gives the outputs of several, side by side."""
+        weights: list[Tensor] = [linear.weight for linear in linears]
+        weight = torch.cat(weights)
+        if all(linear.bias is None for linear in linears):
+            return self.make(weight)
+        biases = [weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears]
+        return self.make(weight, torch.cat(biases))

@@ -26,7 +26,9 @@ class Penalties:
         self._count(tokens, logits)
         penalty = self._params.repetition_penalty
         if penalty != 1:
-            logits.copy_(torch.where(self._is_seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits))
+            logits.copy_(
+                torch.where(self._is_seen, torch.where(logits > 0, logits / penalty, logits * penalty), logits)
+            )
         logits -= self._params.presence_penalty * (self._counts > 0) + self._params.frequency_penalty * self._counts
 
     def _count(self, tokens: list[int], logits: Tensor) -> None:

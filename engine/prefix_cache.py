@@ -97,6 +97,4 @@ def runs(positions: Sequence[int]) -> list[tuple[int, int]]:
     if not positions:
         return []
     breaks = [i for i, (a, b) in enumerate(pairwise(positions), 1) if b != a + BLOCK_SIZE]
-    return [
-        (positions[begin], (end - begin) * BLOCK_SIZE) for begin, end in pairwise([0, *breaks, len(positions)])
-    ]
+    return [(positions[begin], (end - begin) * BLOCK_SIZE) for begin, end in pairwise([0, *breaks, len(positions)])]

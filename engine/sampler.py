@@ -136,14 +136,14 @@ def _draw_best(probabilities: Tensor, params: list[SamplingParams], points: Tens
 
 
 def _invert(probabilities: Tensor, points: Tensor) -> Tensor:
-    """Where the cumulative distribution of each row reaches its point, 0 to 1; `_NOTHING` where all of it is 0 or NaN."""
+    """Where the cumulative distribution of each row reaches its point; `_NOTHING` where all of it is 0 or NaN."""
     cumulative = probabilities.cumsum(-1, dtype=torch.float64)
     total = cumulative[:, -1:]
     index = torch.searchsorted(cumulative, points[:, None] * total, right=True).clamp_(max=probabilities.shape[-1] - 1)
     return torch.where(total > 0, index, _NOTHING).squeeze(-1)
 
 
-def _column(values: list[float], like: Tensor) -> Tensor:
+def _column(values: list[float] | list[int], like: Tensor) -> Tensor:
     """`[num_rows, 1]`."""
     return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
 

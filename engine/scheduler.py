@@ -68,16 +68,16 @@ class Scheduler:
         for sequence in ordered:
             if budget == 0:
                 break
-            start, known = sequence.num_computed, ()
+            start, known = sequence.num_computed, list[int]()
             if start == 0:
                 wanted = sequence.keys[: (len(sequence.tokens) - 1) // BLOCK_SIZE]
-                known = tuple(self._cache.find(wanted))
+                known = self._cache.find(wanted)
                 if len(known) < len(wanted) and wanted[len(known)] in coming:
                     continue
                 start = len(known) * BLOCK_SIZE
             coming.update(sequence.keys[start // BLOCK_SIZE :])
             end = min(len(sequence.tokens), start + budget)
-            batch.append(Chunk(sequence, start, end, known))
+            batch.append(Chunk(sequence, start, end, tuple(known)))
             budget -= end - start
         return batch
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.attention import StepAttention
-from engine.linear import fuse
+from engine.linear import Linears
 from engine.models.norm import rms_norm
 
 Rotary = tuple[Tensor, Tensor]
@@ -30,13 +30,13 @@ class AttentionLayer(Protocol):
 class HeadAttention:
     """Query heads that share key heads or have one each: Llama, Qwen2, Qwen3, DeepSeek-OCR."""
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, linears: Linears) -> None:
         config, head_dim = module.config, module.head_dim
         self._num_heads, self._num_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.cache_heads = self._num_kv_heads, head_dim, head_dim
         self._scale = head_dim**-0.5
-        self._qkv = fuse(module.q_proj, module.k_proj, module.v_proj)
-        self._out = fuse(module.o_proj)
+        self._qkv = linears.fuse(module.q_proj, module.k_proj, module.v_proj)
+        self._out = linears.fuse(module.o_proj)
         self._norm: Tensor | None = None
         if hasattr(module, "q_norm"):  # Qwen3
             norms = [module.q_norm] * self._num_heads + [module.k_norm] * self._num_kv_heads
@@ -65,7 +65,7 @@ class LatentAttention:
     rows of a prompt, keys and values are made.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, linears: Linears) -> None:
         self._rank, self._rope_dim = module.kv_lora_rank, module.qk_rope_head_dim
         self._key_dim, self._value_dim = module.qk_nope_head_dim, module.v_head_dim
         self._num_heads, self._scale = module.num_heads, module.scaling
@@ -74,14 +74,14 @@ class LatentAttention:
         query = module.q_proj if self._query_norm is None else module.q_b_proj
         query = _with_halves(query, self._num_heads, self._rope_dim)
         first = query if self._query_norm is None else module.q_a_proj
-        self._down = fuse(first, _with_halves(module.kv_a_proj_with_mqa, 1, self._rope_dim))
-        self._query = None if self._query_norm is None else fuse(query)
+        self._down = linears.fuse(first, _with_halves(module.kv_a_proj_with_mqa, 1, self._rope_dim))
+        self._query = None if self._query_norm is None else linears.fuse(query)
         self._latent_norm = module.kv_a_layernorm
-        self._expand = fuse(module.kv_b_proj)
+        self._expand = linears.fuse(module.kv_b_proj)
         to_both = module.kv_b_proj.weight.detach().view(self._num_heads, -1, self._rank)
         self._to_latent = to_both[:, : self._key_dim].contiguous()  # [num_heads, key_dim, rank]
         self._to_value = to_both[:, self._key_dim :].transpose(1, 2).contiguous()  # [num_heads, rank, value_dim]
-        self._out = fuse(module.o_proj)
+        self._out = linears.fuse(module.o_proj)
         # Rows up to which looking at latents costs fewer products than making keys and values of them all.
         made = self._rank * (self._key_dim + self._value_dim)
         self._max_absorbed = made // max(1, 2 * self._rank - self._key_dim - self._value_dim)
@@ -105,12 +105,12 @@ class LatentAttention:
         if few:
             end = sum(few)
             absorbed = torch.bmm(plain[:end].transpose(0, 1), self._to_latent).transpose(0, 1)
-            rows = torch.cat((absorbed, rotated[:end].to(absorbed.dtype)), dim=-1).split(few)
+            rows = torch.split(torch.cat((absorbed, rotated[:end].to(absorbed.dtype)), dim=-1), few)
             latents = torch.cat([self._see_latents(layer, i, part, attention) for i, part in enumerate(rows)])
             values = torch.bmm(latents.to(plain.dtype).transpose(0, 1), self._to_value)
             outputs.append(values.transpose(0, 1))
         if many:
-            query = torch.cat((plain, rotated.to(plain.dtype)), dim=-1)[sum(few) :].split(many)
+            query = torch.split(torch.cat((plain, rotated.to(plain.dtype)), dim=-1)[sum(few) :], many)
             outputs += [self._see_made(layer, i, part, attention) for i, part in enumerate(query, num_few)]
         return torch.cat([output.to(plain.dtype) for output in outputs])
 
@@ -144,7 +144,7 @@ def _with_halves(linear: nn.Linear, num_heads: int, rope_dim: int) -> nn.Linear:
     """The same layer with the rotated end of each head's output in halves: DeepSeek-V2 has pairs side by side."""
 
     def reordered(parameter: Tensor) -> Tensor:
-        heads = parameter.detach().unflatten(0, (num_heads, -1))
+        heads = parameter.detach().view(num_heads, -1, *parameter.shape[1:])
         plain, pairs = heads[:, :-rope_dim], heads[:, -rope_dim:]
         return torch.cat((plain, pairs[:, 0::2], pairs[:, 1::2]), dim=1).flatten(0, 1)
 

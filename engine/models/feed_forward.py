@@ -6,17 +6,17 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from engine.linear import Linear, fuse
+from engine.linear import Linears
 
 
 class FeedForward:
     """SwiGLU with gate and up in one product: `[num_tokens, hidden_size]` to the same."""
 
-    def __init__(self, module: Any) -> None:
-        self._gate_up = fuse(module.gate_proj, module.up_proj)
-        self._down = fuse(module.down_proj)
+    def __init__(self, module: Any, linears: Linears) -> None:
+        self._gate_up = linears.fuse(module.gate_proj, module.up_proj)
+        self._down = linears.fuse(module.down_proj)
 
     def __call__(self, x: Tensor) -> Tensor:
         return _swiglu(x, self._gate_up, self._down)
@@ -28,12 +28,12 @@ class Experts:
     The rows of each chosen expert are computed together; the others' weights are not touched.
     """
 
-    def __init__(self, module: Any) -> None:
+    def __init__(self, module: Any, linears: Linears) -> None:
         self._gate = module.gate
-        self._shared = FeedForward(module.shared_experts)
+        self._shared = FeedForward(module.shared_experts, linears)
         experts = module.experts
         self._experts = [
-            (Linear(gate_up), Linear(down))
+            (linears.make(gate_up), linears.make(down))
             for gate_up, down in zip(experts.gate_up_proj.detach(), experts.down_proj.detach(), strict=True)
         ]
 
@@ -43,13 +43,13 @@ class Experts:
         order = chosen.flatten().argsort(stable=True)
         rows = order.div(chosen.shape[-1], rounding_mode="floor")
         counts = chosen.flatten().bincount(minlength=len(self._experts)).tolist()
-        parts = x[rows].split(counts)
+        parts = torch.split(x[rows], counts)
         computed = [_swiglu(part, *expert) for part, expert in zip(parts, self._experts, strict=True) if len(part)]
         weighted = torch.cat(computed) * weights.flatten()[order, None]
         return self._shared(x).index_add_(0, rows, weighted.to(x.dtype))
 
 
-def _swiglu(x: Tensor, gate_up: Linear, down: Linear) -> Tensor:
+def _swiglu(x: Tensor, gate_up: nn.Module, down: nn.Module) -> Tensor:
     gate, up = gate_up(x).chunk(2, dim=-1)
     out: Tensor = down(F.silu(gate) * up)
     return out

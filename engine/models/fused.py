@@ -9,7 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine.attention import CacheShape, StepAttention
-from engine.linear import Linear
+from engine.linear import Linears
 from engine.models.attention import AttentionLayer, HeadAttention, LatentAttention, Rotary
 from engine.models.feed_forward import Experts, FeedForward
 from engine.models.norm import rms_norm
@@ -18,13 +18,13 @@ from engine.models.norm import rms_norm
 class FusedLayer:
     """One layer. It takes the weights out of transformers' module: there are never two copies of the model."""
 
-    def __init__(self, layer: Any) -> None:
+    def __init__(self, layer: Any, linears: Linears) -> None:
         self._input_norm, self._post_norm = layer.input_layernorm, layer.post_attention_layernorm
         is_latent = hasattr(layer.self_attn, "kv_lora_rank")
-        self.attention: AttentionLayer = (LatentAttention if is_latent else HeadAttention)(layer.self_attn)
-        self._feed_forward = (Experts if hasattr(layer.mlp, "experts") else FeedForward)(layer.mlp)
-        for linears in (layer.self_attn, layer.mlp):
-            for name, module in linears.named_children():
+        self.attention: AttentionLayer = (LatentAttention if is_latent else HeadAttention)(layer.self_attn, linears)
+        self._feed_forward = (Experts if hasattr(layer.mlp, "experts") else FeedForward)(layer.mlp, linears)
+        for part in (layer.self_attn, layer.mlp):
+            for name, module in part.named_children():
                 if not name.endswith(("norm", "gate")):  # these are used as they are
                     module.to("meta")
 
@@ -36,13 +36,13 @@ class FusedLayer:
 class FusedDecoder:
     """Llama, Qwen2, Qwen3, DeepseekV2 and the decoders of DeepSeek-OCR."""
 
-    def __init__(self, model: Any, max_context: int) -> None:
+    def __init__(self, model: Any, max_context: int, linears: Linears) -> None:
         inner = model.get_decoder()
         self._embed = inner.embed_tokens
-        self._layers = [FusedLayer(layer) for layer in inner.layers]
+        self._layers = [FusedLayer(layer, linears) for layer in inner.layers]
         self.cache_shape = CacheShape(len(self._layers), *self._layers[0].attention.cache_heads)
         self._norm = inner.norm
-        self._head = Linear(model.get_output_embeddings().weight)
+        self._head = linears.make(model.get_output_embeddings().weight)
         self._cos, self._sin = _rotary_tables(inner, max_context)
 
     def embed(self, token_ids: Tensor) -> Tensor:

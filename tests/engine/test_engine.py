@@ -59,10 +59,7 @@ def test_answers_with_a_shared_prompt_equal_generate(
     model = AutoModelForCausalLM.from_pretrained(checkpoints[architecture], dtype=torch.float32)
     numbers = random.Random(1)
     shared = [numbers.randrange(2, VOCAB_SIZE) for _ in range(70)]
-    cases = [
-        Recorder(shared + [3 + i] * numbers.choice([1, 5, 40]), temperature=0, max_tokens=12)
-        for i in range(8)
-    ]
+    cases = [Recorder(shared + [3 + i] * numbers.choice([1, 5, 40]), temperature=0, max_tokens=12) for i in range(8)]
     for case in cases:
         engine.submit(case.request)
     for case in cases:

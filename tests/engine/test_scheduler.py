@@ -3,8 +3,8 @@ from __future__ import annotations
 import pytest
 
 from engine.cache import BLOCK_SIZE, BlockAllocator
-from engine.prefix_cache import PrefixCache
 from engine.detokenizer import TextStream
+from engine.prefix_cache import PrefixCache
 from engine.scheduler import Batch, Scheduler
 from engine.sequence import Sequence
 from tests.engine.recorder import Recorder

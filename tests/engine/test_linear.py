@@ -1,0 +1,67 @@
+"""Linear layers in the machine's own layouts give what plain ones do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from engine.checkpoint import load_checkpoint
+from engine.config import EngineConfig, Quantization
+from engine.linear import Int8Linear, Linear, Linears
+from engine.loop import Engine
+from engine.prompt import PromptEncoder
+from tests.engine.recorder import run
+
+DEMO = Path(__file__).parents[2] / "demo" / "coder"
+
+
+def error(found: Tensor, expected: Tensor) -> float:
+    return float((found.float() - expected).norm() / expected.norm())
+
+
+@pytest.mark.parametrize("num_rows", [1, 3, 40])
+@pytest.mark.parametrize(("kind", "tolerance"), [(Linear, 0.005), (Int8Linear, 0.02)])
+def test_close_to_float32(kind: type[nn.Module], tolerance: float, num_rows: int) -> None:
+    torch.manual_seed(0)
+    weight, bias, x = torch.randn(96, 64), torch.randn(96), torch.randn(num_rows, 64)
+    layer = kind(weight.bfloat16(), bias.bfloat16())
+    assert error(layer(x.bfloat16()), x @ weight.T + bias) < tolerance
+
+
+def test_rows_of_int8_do_not_depend_on_each_other() -> None:
+    torch.manual_seed(0)
+    layer, x = Int8Linear(torch.randn(96, 64)), torch.randn(5, 64)
+    x[1] *= 1000
+    x[2] = 0
+    together = layer(x)
+    assert torch.equal(together, torch.cat([layer(row[None]) for row in x]))
+    assert torch.equal(together[2], torch.zeros(96))
+
+
+@pytest.mark.parametrize("quantization", [None, "int8"])
+def test_fused_layers_stand_side_by_side(quantization: Quantization | None) -> None:
+    torch.manual_seed(0)
+    parts = [nn.Linear(32, 8, bias=True), nn.Linear(32, 24, bias=False)]
+    x = torch.randn(4, 32)
+    with torch.inference_mode():
+        fused = Linears(quantization).fuse(*parts)(x)
+        assert error(fused, torch.cat([part(x) for part in parts], dim=-1)) < 0.02
+
+
+def test_a_model_in_int8_answers_as_in_bfloat16() -> None:
+    answers = []
+    for quantization in (None, "int8"):
+        settings = {"device": "cpu", "cache_gib": 0.1, "num_threads": 1, "quantization": quantization}
+        config = EngineConfig(checkpoint=str(DEMO), **settings)  # type: ignore[arg-type]
+        checkpoint = load_checkpoint(config)
+        engine = Engine(checkpoint, config)
+        encoder = PromptEncoder(checkpoint.tokenizer, checkpoint.vocab_size, engine.max_context)
+        question = '{"messages": [{"role": "user", "content": "Write a Python function to reverse a string"}]}'
+        engine.start()
+        answers.append(run(engine, encoder.encode_chat(question.encode()), temperature=0, max_tokens=80).text())
+        engine.stop()
+    assert answers[0] == answers[1]
+    assert "[::-1]" in answers[1]
