@@ -50,6 +50,9 @@ class Ours:
             self._engine.submit(Request(Prompt(prompt), params, clock))
         return [clock.wait() for clock in clocks]
 
+    def stop(self) -> None:
+        self._engine.stop()
+
 
 class _Clock:
     """Notes when each token of a request comes."""

@@ -1,7 +1,7 @@
 """Keeps a number of streams of server-sent events busy for some seconds, in a process of its own.
 
 Usage: python -m benchmarks.sse_load HOST:PORT PATH CONCURRENCY SECONDS TOKEN, with the request's body on stdin. It
-prints of each whole answer its start, and the time and number of tokens of each event, in seconds of its clock, as JSON.
+prints as JSON, of each whole answer, its start, and the time and number of tokens of each event, in seconds.
 """
 
 from __future__ import annotations

@@ -80,8 +80,7 @@ class Linears:
 
     def fuse(self, *linears: nn.Linear) -> nn.Module:
         """One layer that gives the outputs of several, side by side."""
-        weights: list[Tensor] = [linear.weight for linear in linears]
-        weight = torch.cat(weights)
+        weight = torch.cat(tuple(linear.weight for linear in linears))
         if all(linear.bias is None for linear in linears):
             return self.make(weight)
         biases = [weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears]

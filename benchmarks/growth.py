@@ -1,0 +1,84 @@
+"""How cost grows: the time of a decode step by batch and context, and the memory of the process over many requests.
+
+Usage: python -m benchmarks.growth [--requests 10000] [--quick]
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import tempfile
+import time
+from pathlib import Path
+from statistics import median
+
+from benchmarks.engine_worker import Ours
+from benchmarks.engines import MAX_CONTEXT, VOCAB_SIZE, models, save_model
+from benchmarks.report import Chart, Report
+
+BATCHES = (1, 2, 4, 8, 16)
+CONTEXTS = (128, 512, 1024, 2048, 3584)
+NUM_STEPS = 40
+NUM_SAMPLES = 10
+"""Of the memory, over all requests."""
+
+
+def step_s(engine: Ours, num_rows: int, context: int) -> float:
+    """Median time between two tokens of `num_rows` requests which have `context` tokens each."""
+    prompts = [[2 + (row + i) % (VOCAB_SIZE - 2) for i in range(context)] for row in range(num_rows)]
+    engine.serve(prompts, 1)  # so that the second time the prompts are known, and all rows begin together
+    times = engine.serve(prompts, NUM_STEPS)
+    start_s = max(row[0] for row in times)
+    return median(b - a for row in times for a, b in zip(row, row[1:], strict=False) if a >= start_s)
+
+
+def resident_mib() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 2**20
+
+
+def memory(engine: Ours, num_requests: int) -> list[tuple[int, float]]:
+    """Requests so far, and MiB in use: prompts and answers of all lengths, 64 at a time."""
+    rng = random.Random(0)
+    samples, served = [], 0
+    while served < num_requests:
+        prompts = [[rng.randrange(2, VOCAB_SIZE) for _ in range(rng.randint(1, 200))] for _ in range(64)]
+        engine.serve(prompts, rng.randint(1, 16))
+        served += len(prompts)
+        if served * NUM_SAMPLES // num_requests > len(samples):
+            gc.collect()
+            samples.append((served, resident_mib()))
+    return samples
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--requests", type=int, default=10_000)
+    parser.add_argument("--quick", action="store_true", help="the smallest model, few requests")
+    arguments = parser.parse_args()
+    num_requests = 640 if arguments.quick else arguments.requests
+    threads = max(1, (os.cpu_count() or 1) - 1)
+    name = "growth-quick" if arguments.quick else "growth"
+    report = Report(name, f"{threads} compute thread(s); medians of {NUM_STEPS} steps.")
+    for title, config in list(models().items())[: 1 if arguments.quick else None]:
+        with tempfile.TemporaryDirectory() as folder:
+            save_model(config, Path(folder))
+            engine = Ours(folder, MAX_CONTEXT, threads)
+            times = {context: [1e3 * step_s(engine, num_rows, context) for num_rows in BATCHES] for context in CONTEXTS}
+            rows = [[str(context), *(f"{ms:.2f}" for ms in row)] for context, row in times.items()]
+            report.table(f"{title}: ms a step", ["context", *(f"{n} at once" for n in BATCHES)], rows)
+            series = {f"context {context}": row for context, row in times.items()}
+            report.chart(Chart(f"{title}: a step", "ms", [f"{n} at once" for n in BATCHES], series))
+            if title == next(iter(models())):
+                started_s = time.perf_counter()
+                used = memory(engine, num_requests)
+                took_s = time.perf_counter() - started_s
+                rows = [[str(served), f"{mib:.0f}"] for served, mib in used]
+                report.table(f"{title}: {used[-1][0]} requests in {took_s:.0f} s", ["requests", "MiB in use"], rows)
+            engine.stop()
+    report.write()
+
+
+if __name__ == "__main__":
+    main()
