@@ -11,6 +11,7 @@ import os
 import random
 import tempfile
 import time
+from itertools import pairwise
 from pathlib import Path
 from statistics import median
 
@@ -31,7 +32,7 @@ def step_s(engine: Ours, num_rows: int, context: int) -> float:
     engine.serve(prompts, 1)  # so that the second time the prompts are known, and all rows begin together
     times = engine.serve(prompts, NUM_STEPS)
     start_s = max(row[0] for row in times)
-    return median(b - a for row in times for a, b in zip(row, row[1:], strict=False) if a >= start_s)
+    return median(b - a for row in times for a, b in pairwise(row) if a >= start_s)
 
 
 def resident_mib() -> float:

@@ -50,7 +50,13 @@ class Segment:
 
 
 class StepAttention:
-    """Attention of one step: writes the step's keys and values, then lets every row see its own sequence."""
+    """Attention of one step: writes the step's keys and values, then lets every row see its own sequence.
+
+    It computes one sequence after the other, as is best on CPU, where each reads its keys and values in one piece.
+    """
+
+    max_absorbed_rows: int | None = None
+    """Rows of a sequence that `see_latents` can take; None: any number."""
 
     def __init__(self, cache: KVCache, positions: Tensor, segments: list[Segment]) -> None:
         """Prepare a step.
@@ -65,8 +71,8 @@ class StepAttention:
         self._positions = positions
         self._segments = segments
         self._masks: dict[int, Tensor] = {}
-        # Views of all layers at once: a slice for every layer and row would cost as much as a small attention.
         self._keys, self._values = cache.keys.unbind(0), cache.values.unbind(0)
+        # Views of all layers at once: a slice for every layer and row would cost as much as a small attention.
         spans = [slice(segment.start, segment.start + segment.num_cached) for segment in segments]
         self._past_keys = [cache.keys[..., span, :].unbind(0) for span in spans]
         self._past_values = [cache.values[..., span, :].unbind(0) for span in spans]
@@ -115,6 +121,28 @@ class StepAttention:
             else:
                 outputs.append(self.see(i, rows, past_keys, past_values, scale))
         return torch.cat(outputs).to(query.dtype)
+
+    def see_latents(self, layer: int, query: Tensor, num_rows: list[int], rank: int, scale: float) -> Tensor:
+        """Let the rows of the first sequences see keys whose first `rank` numbers are the values too.
+
+        Args:
+            layer: index of the layer.
+            query: `[sum of num_rows, num_heads, key_dim]`.
+            num_rows: of each of these sequences.
+            rank: length of a value.
+            scale: factor on the scores.
+
+        Returns:
+            `[sum of num_rows, num_heads, rank]` in the cache's dtype.
+        """
+        outputs = []
+        for i, rows in enumerate(torch.split(query.to(self._keys[layer].dtype), num_rows)):
+            past = self._past_keys[i][layer][0]
+            scores = (rows.flatten(0, 1) @ past.T).float().mul_(scale)
+            if len(rows) > 1:
+                scores.view(len(rows), -1, len(past)).masked_fill_(~self.mask(i)[:, None], -torch.inf)
+            outputs.append((scores.softmax(-1).to(past.dtype) @ past[:, :rank]).view(len(rows), -1, rank))
+        return torch.cat(outputs)
 
     def see(self, index: int, rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Let the rows of one sequence, `[num_rows, num_query_heads, key_dim]`, see keys and values as of the cache."""

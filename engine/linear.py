@@ -83,5 +83,8 @@ class Linears:
         weight = torch.cat(tuple(linear.weight for linear in linears))
         if all(linear.bias is None for linear in linears):
             return self.make(weight)
-        biases = [weight.new_zeros(len(linear.weight)) if linear.bias is None else linear.bias for linear in linears]
+        zeros = (weight.new_zeros(len(linear.weight)) for linear in linears)
+        biases = tuple(
+            zero if linear.bias is None else linear.bias for linear, zero in zip(linears, zeros, strict=True)
+        )
         return self.make(weight, torch.cat(biases))

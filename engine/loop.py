@@ -8,6 +8,7 @@ import threading
 
 import torch
 from torch import Tensor
+from torch.nn.attention.varlen import varlen_attn
 
 from engine.attention import KVCache
 from engine.cache import BlockAllocator
@@ -16,6 +17,7 @@ from engine.checkpoint import Checkpoint
 from engine.config import EngineConfig
 from engine.detokenizer import TextStream, TokenBytes, make_detokenizer
 from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
+from engine.gpu_runner import GpuRunner
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
 from engine.penalties import Penalties
@@ -53,10 +55,13 @@ class Engine:
         self.max_context = plan.max_context
         self._prefix_cache = PrefixCache(BlockAllocator(plan.num_tokens))
         self._shares_prefixes = config.prefix_cache
-        cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens, plan.dtype, checkpoint.device)
+        # A token more than is handed out, which padding may write to.
+        cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens + 1, plan.dtype, checkpoint.device)
         self._scheduler = Scheduler(self._prefix_cache, config.max_step_tokens)
-        self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
         on_gpu = checkpoint.device.type == "cuda"
+        self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
+        if on_gpu and plan.dtype != torch.float32:  # for which there is no kernel
+            self._runner = GpuRunner(checkpoint.decoder, cache, varlen_attn, plan.max_context)
         self._image_encoding = ImageEncoding(checkpoint.vision, config.max_step_views or (16 if on_gpu else 1))
         self._sampler = Sampler(checkpoint.eos_token_ids, checkpoint.suppressed_token_ids)
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()

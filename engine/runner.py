@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import torch
 from torch import Tensor
 
@@ -9,6 +11,32 @@ from engine.attention import KVCache, Segment, StepAttention
 from engine.models.decoder import Decoder
 from engine.prefix_cache import runs
 from engine.scheduler import Batch
+
+
+@dataclass(slots=True)
+class Step:
+    """A batch as flat lists, a number for each token, and a segment for each sequence."""
+
+    tokens: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    cache_positions: list[int] = field(default_factory=list)
+    segments: list[Segment] = field(default_factory=list)
+    last_rows: list[int] = field(default_factory=list)
+    """Rows that reach their sequence's end."""
+
+    @classmethod
+    def of(cls, batch: Batch) -> Step:
+        step = cls()
+        for chunk in batch:
+            start = chunk.sequence.cache_start
+            assert start is not None
+            step.tokens += chunk.sequence.tokens[chunk.start : chunk.end]
+            step.positions += range(chunk.start, chunk.end)
+            step.cache_positions += range(start + chunk.start, start + chunk.end)
+            step.segments.append(Segment(chunk.num_tokens, start, chunk.end))
+            if chunk.is_last:
+                step.last_rows.append(len(step.tokens) - 1)
+        return step
 
 
 class Runner:
@@ -25,30 +53,24 @@ class Runner:
         Returns:
             `[num_last_chunks, vocab_size]` in float32, a row for each chunk that reaches its sequence's end.
         """
-        tokens: list[int] = []
-        positions: list[int] = []
-        cache_positions: list[int] = []
-        segments: list[Segment] = []
-        last_rows: list[int] = []
+        self._copy_known(batch)
+        step = Step.of(batch)
+        embeddings = self._decoder.embed(self._tensor(step.tokens))
+        _place_images(embeddings, batch)
+        hidden = self._decoder.forward(embeddings, self._tensor(step.positions), self._attention(step))
+        return self._decoder.logits(hidden[self._tensor(step.last_rows)]).float()
+
+    def _attention(self, step: Step) -> StepAttention:
+        return StepAttention(self._cache, self._tensor(step.cache_positions), step.segments)
+
+    def _copy_known(self, batch: Batch) -> None:
+        """Put what others have computed of a prompt where its sequence reads it."""
         for chunk in batch:
-            sequence = chunk.sequence
-            assert sequence.cache_start is not None
-            start = sequence.cache_start
-            destination = start
+            destination = chunk.sequence.cache_start
             for source, num_tokens in runs(chunk.known):
+                assert destination is not None
                 self._cache.copy(source, destination, num_tokens)
                 destination += num_tokens
-            tokens += sequence.tokens[chunk.start : chunk.end]
-            positions += range(chunk.start, chunk.end)
-            cache_positions += range(start + chunk.start, start + chunk.end)
-            segments.append(Segment(chunk.num_tokens, start, chunk.end))
-            if chunk.is_last:
-                last_rows.append(len(tokens) - 1)
-        attention = StepAttention(self._cache, self._tensor(cache_positions), segments)
-        embeddings = self._decoder.embed(self._tensor(tokens))
-        _place_images(embeddings, batch)
-        hidden = self._decoder.forward(embeddings, self._tensor(positions), attention)
-        return self._decoder.logits(hidden[self._tensor(last_rows)]).float()
 
     def _tensor(self, values: list[int]) -> Tensor:
         return torch.tensor(values, dtype=torch.long, device=self._device)

@@ -99,28 +99,21 @@ class LatentAttention:
 
     def _attend(self, layer: int, plain: Tensor, rotated: Tensor, attention: StepAttention) -> Tensor:
         """`[num_tokens, num_heads, value_dim]`. The scheduler has sequences that decode in front."""
-        num_few = sum(1 for _ in takewhile(lambda num_rows: num_rows <= self._max_absorbed, attention.num_rows))
+        limit = self._max_absorbed if attention.max_absorbed_rows is None else attention.max_absorbed_rows
+        num_few = sum(1 for _ in takewhile(lambda num_rows: num_rows <= limit, attention.num_rows))
         few, many = attention.num_rows[:num_few], attention.num_rows[num_few:]
         outputs = []
         if few:
             end = sum(few)
             absorbed = torch.bmm(plain[:end].transpose(0, 1), self._to_latent).transpose(0, 1)
-            rows = torch.split(torch.cat((absorbed, rotated[:end].to(absorbed.dtype)), dim=-1), few)
-            latents = torch.cat([self._see_latents(layer, i, part, attention) for i, part in enumerate(rows)])
+            rows = torch.cat((absorbed, rotated[:end].to(absorbed.dtype)), dim=-1)
+            latents = attention.see_latents(layer, rows, few, self._rank, self._scale)
             values = torch.bmm(latents.to(plain.dtype).transpose(0, 1), self._to_value)
             outputs.append(values.transpose(0, 1))
         if many:
             query = torch.split(torch.cat((plain, rotated.to(plain.dtype)), dim=-1)[sum(few) :], many)
             outputs += [self._see_made(layer, i, part, attention) for i, part in enumerate(query, num_few)]
         return torch.cat([output.to(plain.dtype) for output in outputs])
-
-    def _see_latents(self, layer: int, index: int, rows: Tensor, attention: StepAttention) -> Tensor:
-        """`[num_rows, num_heads, rank + rope_dim]` to `[num_rows, num_heads, rank]`."""
-        past = attention.past_keys(layer, index)[0]
-        scores = (rows.to(past.dtype).flatten(0, 1) @ past.T).float().mul_(self._scale)
-        if len(rows) > 1:
-            scores.view(len(rows), -1, len(past)).masked_fill_(~attention.mask(index)[:, None], -torch.inf)
-        return (scores.softmax(-1).to(past.dtype) @ past[:, : self._rank]).view(len(rows), self._num_heads, -1)
 
     def _see_made(self, layer: int, index: int, rows: Tensor, attention: StepAttention) -> Tensor:
         """`[num_rows, num_heads, key_dim + rope_dim]` to `[num_rows, num_heads, value_dim]`."""

@@ -49,6 +49,28 @@ class Experts:
         return self._shared(x).index_add_(0, rows, weighted.to(x.dtype))
 
 
+class GroupedExperts:
+    """The same for GPUs: one product over all experts, and nothing that waits for the device."""
+
+    def __init__(self, module: Any, linears: Linears) -> None:
+        self._gate = module.gate
+        self._shared = FeedForward(module.shared_experts, linears)
+        # [num_experts, hidden_size, 2 · size] and [num_experts, size, hidden_size]
+        self._gate_up = module.experts.gate_up_proj.detach().mT
+        self._down = module.experts.down_proj.detach().mT
+
+    def __call__(self, x: Tensor) -> Tensor:
+        _, weights, chosen = self._gate(x)
+        order = chosen.flatten().argsort(stable=True)
+        rows = order.div(chosen.shape[-1], rounding_mode="floor")
+        experts = torch.arange(len(self._down), device=x.device)
+        ends = (chosen.flatten()[:, None] == experts).sum(0).cumsum(0).to(torch.int32)
+        gate, up = F.grouped_mm(x[rows], self._gate_up, offs=ends).chunk(2, dim=-1)
+        computed = F.grouped_mm(F.silu(gate) * up, self._down, offs=ends)
+        weighted = computed * weights.flatten()[order, None]
+        return self._shared(x).index_add_(0, rows, weighted.to(x.dtype))
+
+
 def _swiglu(x: Tensor, gate_up: nn.Module, down: nn.Module) -> Tensor:
     gate, up = gate_up(x).chunk(2, dim=-1)
     out: Tensor = down(F.silu(gate) * up)

@@ -11,7 +11,7 @@ from torch import Tensor
 from engine.attention import CacheShape, StepAttention
 from engine.linear import Linears
 from engine.models.attention import AttentionLayer, HeadAttention, LatentAttention, Rotary
-from engine.models.feed_forward import Experts, FeedForward
+from engine.models.feed_forward import Experts, FeedForward, GroupedExperts
 from engine.models.norm import rms_norm
 
 
@@ -22,7 +22,7 @@ class FusedLayer:
         self._input_norm, self._post_norm = layer.input_layernorm, layer.post_attention_layernorm
         is_latent = hasattr(layer.self_attn, "kv_lora_rank")
         self.attention: AttentionLayer = (LatentAttention if is_latent else HeadAttention)(layer.self_attn, linears)
-        self._feed_forward = (Experts if hasattr(layer.mlp, "experts") else FeedForward)(layer.mlp, linears)
+        self._feed_forward = _feed_forward(layer.mlp, linears)
         for part in (layer.self_attn, layer.mlp):
             for name, module in part.named_children():
                 if not name.endswith(("norm", "gate")):  # these are used as they are
@@ -31,6 +31,12 @@ class FusedLayer:
     def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
         x = x + self.attention(layer, rms_norm(x, self._input_norm), rotary, attention)
         return x + self._feed_forward(rms_norm(x, self._post_norm))
+
+
+def _feed_forward(module: Any, linears: Linears) -> FeedForward | Experts | GroupedExperts:
+    if not hasattr(module, "experts"):
+        return FeedForward(module, linears)
+    return (GroupedExperts if module.gate.weight.is_cuda else Experts)(module, linears)
 
 
 class FusedDecoder:
