@@ -45,7 +45,7 @@ class Ours:
         from engine.sampling_params import SamplingParams
 
         params = SamplingParams(temperature=0.0, max_tokens=max_tokens, ignore_eos=True)
-        clocks = [_Clock() for _ in prompts]
+        clocks = [Clock() for _ in prompts]
         for prompt, clock in zip(prompts, clocks, strict=True):
             self._engine.submit(Request(Prompt(prompt), params, clock))
         return [clock.wait() for clock in clocks]
@@ -54,7 +54,7 @@ class Ours:
         self._engine.stop()
 
 
-class _Clock:
+class Clock:
     """Notes when each token of a request comes."""
 
     def __init__(self) -> None:
