@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
+from itertools import takewhile
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
+
+from engine import kernels
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +58,7 @@ class Segment:
 class StepAttention:
     """Attention of one step: writes the step's keys and values, then lets every row see its own sequence.
 
-    It computes one sequence after the other, as is best on CPU, where each reads its keys and values in one piece.
+    As is best on CPU, sequences that decode are one loop over what each has cached, and the others come one by one.
     """
 
     max_absorbed_rows: int | None = None
@@ -71,21 +77,17 @@ class StepAttention:
         self._positions = positions
         self._segments = segments
         self._masks: dict[int, Tensor] = {}
-        self._keys, self._values = cache.keys.unbind(0), cache.values.unbind(0)
-        # Views of all layers at once: a slice for every layer and row would cost as much as a small attention.
-        spans = [slice(segment.start, segment.start + segment.num_cached) for segment in segments]
-        self._past_keys = [cache.keys[..., span, :].unbind(0) for span in spans]
-        self._past_values = [cache.values[..., span, :].unbind(0) for span in spans]
+        self._cache = cache
 
-    def write(self, layer: int, key: Tensor, value: Tensor | None = None) -> None:
-        """Keep the step's keys and values, `[num_tokens, num_heads, dim]` each."""
-        for rows, cached in ((key, self._keys), (value, self._values)):
+    def write(self, layer: int, key: Tensor, value: Tensor | None = None, first: int = 0) -> None:
+        """Keep keys and values, `[num_rows, num_heads, dim]` each, of the step's tokens from the `first` on."""
+        for rows, cached in ((key, self._cache.keys[layer]), (value, self._cache.values[layer])):
             if rows is not None:
-                cached[layer].index_copy_(1, self._positions, rows.transpose(0, 1).to(cached[layer].dtype))
+                cached.index_copy_(1, self._positions[first:], rows.transpose(0, 1).to(cached.dtype))
 
     def past_keys(self, layer: int, index: int) -> Tensor:
         """All keys of a sequence, `[num_heads, num_cached, key_dim]`."""
-        return self._past_keys[index][layer]
+        return self._past(self._cache.keys[layer], index)
 
     def mask(self, index: int) -> Tensor:
         """`[num_rows, num_cached]`, True where a row of a sequence may look."""
@@ -108,19 +110,18 @@ class StepAttention:
         Returns:
             `[num_tokens, num_query_heads, value_dim]` in the query's dtype.
         """
-        self.write(layer, key, value)
+        dtype, keys, values = self._cache.keys.dtype, self._cache.keys[layer], self._cache.values[layer]
+        rows = query.to(dtype), key.to(dtype), value.to(dtype)
+        num_single = len(self._starts)
         outputs = []
-        for i, rows in enumerate(torch.split(query.to(self._keys[layer].dtype), self.num_rows)):
-            past_keys, past_values = self._past_keys[i][layer], self._past_values[i][layer]
-            if len(rows) == 1:
-                # One row sees everything, so query heads that share a key head are just more rows: no mask, no copies.
-                # On CPU two products take half the time of the fused attention, which is made for many rows.
-                grouped = rows.view(key.shape[1], -1, rows.shape[-1])
-                shares = torch.bmm(grouped * scale, past_keys.mT).softmax(-1)
-                outputs.append(torch.bmm(shares, past_values).view(1, query.shape[1], -1))
-            else:
-                outputs.append(self.see(i, rows, past_keys, past_values, scale))
-        return torch.cat(outputs).to(query.dtype)
+        if num_single:
+            q, k, v = (part[:num_single] for part in rows)
+            outputs.append(kernels.attend(q, k, v, keys, values, self._starts, self._lengths, scale))
+        if num_single < len(query):
+            self.write(layer, key[num_single:], value[num_single:], num_single)
+            for index, part in enumerate(torch.split(rows[0][num_single:], self.num_rows[num_single:]), num_single):
+                outputs.append(self.see(index, part, self._past(keys, index), self._past(values, index), scale))
+        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).to(query.dtype)
 
     def see_latents(self, layer: int, query: Tensor, num_rows: list[int], rank: int, scale: float) -> Tensor:
         """Let the rows of the first sequences see keys whose first `rank` numbers are the values too.
@@ -136,8 +137,8 @@ class StepAttention:
             `[sum of num_rows, num_heads, rank]` in the cache's dtype.
         """
         outputs = []
-        for i, rows in enumerate(torch.split(query.to(self._keys[layer].dtype), num_rows)):
-            past = self._past_keys[i][layer][0]
+        for i, rows in enumerate(torch.split(query.to(self._cache.keys.dtype), num_rows)):
+            past = self.past_keys(layer, i)[0]
             scores = (rows.flatten(0, 1) @ past.T).float().mul_(scale)
             if len(rows) > 1:
                 scores.view(len(rows), -1, len(past)).masked_fill_(~self.mask(i)[:, None], -torch.inf)
@@ -157,3 +158,20 @@ class StepAttention:
             enable_gqa=keys.shape[0] != rows.shape[1],
         )
         return out[0].transpose(0, 1)
+
+    def _past(self, rows: Tensor, index: int) -> Tensor:
+        """Of a sequence, of `[num_heads, max_tokens, dim]`."""
+        segment = self._segments[index]
+        return rows[:, segment.start : segment.start + segment.num_cached]
+
+    @cached_property
+    def _starts(self) -> NDArray[np.int64]:
+        """Where the sequences of one row begin, which are in front; none where there is no loop for them."""
+        single = takewhile(lambda segment: segment.num_rows == 1, self._segments)
+        starts = [segment.start for segment in single] if kernels.takes(self._cache.keys) else []
+        return np.array(starts, np.int64)
+
+    @cached_property
+    def _lengths(self) -> NDArray[np.int64]:
+        """How many tokens they have."""
+        return np.array([segment.num_cached for segment in self._segments[: len(self._starts)]], np.int64)

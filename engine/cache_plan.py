@@ -5,8 +5,6 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-import torch
-
 from engine.cache import BLOCK_SIZE
 from engine.checkpoint import Checkpoint
 from engine.config import EngineConfig
@@ -21,11 +19,10 @@ _SHARE = 0.4
 
 @dataclass(frozen=True, slots=True)
 class CachePlan:
-    """Size and type of the cache."""
+    """Size of the cache."""
 
     num_tokens: int
     max_context: int
-    dtype: torch.dtype
 
 
 def plan_cache(checkpoint: Checkpoint, config: EngineConfig) -> CachePlan:
@@ -36,9 +33,7 @@ def plan_cache(checkpoint: Checkpoint, config: EngineConfig) -> CachePlan:
     Raises:
         LoadError: what the settings ask for does not fit.
     """
-    # Attention over bfloat16 takes 3 to 5 times as long on CPU.
-    dtype = torch.float32 if checkpoint.device.type == "cpu" else checkpoint.dtype
-    token_bytes = checkpoint.decoder.cache_shape.token_bytes(dtype)
+    token_bytes = checkpoint.decoder.cache_shape.token_bytes(checkpoint.dtype)
     size_bytes = available_bytes(checkpoint.device) * _SHARE if config.cache_gib is None else config.cache_gib * 2**30
     fitting = int(size_bytes / token_bytes) // BLOCK_SIZE * BLOCK_SIZE
     max_context = checkpoint.max_context
@@ -51,4 +46,4 @@ def plan_cache(checkpoint: Checkpoint, config: EngineConfig) -> CachePlan:
         logger.warning("max_context is %d, not %d: more does not fit into the cache", fitting, max_context)
         max_context = fitting
     longest = -(-max_context // BLOCK_SIZE) * BLOCK_SIZE
-    return CachePlan(min(fitting, config.max_sequences * longest), max_context, dtype)
+    return CachePlan(min(fitting, config.max_sequences * longest), max_context)

@@ -103,18 +103,23 @@ class GpuRunner(Runner):
         self._steps: dict[tuple[int, int], DecodeStep] = {}
         self._pool: Any = None
 
+    def warm_up(self, max_sequences: int) -> None:
+        """Record decode steps of up to so many sequences; with latent attention, of short contexts."""
+        for num_rows in _BATCH_SIZES[: bisect_left(_BATCH_SIZES, max_sequences) + 1]:
+            self._recorded(num_rows, 1)
+
     def run(self, batch: Batch) -> Tensor:
         is_decode = all(chunk.start >= chunk.sequence.num_prompt_tokens for chunk in batch)
         if not is_decode or len(batch) > _BATCH_SIZES[-1]:
             return super().run(batch)
         step = Step.of(batch)
-        return self._recorded(step).run(step)
+        return self._recorded(len(step.tokens), max(segment.num_cached for segment in step.segments)).run(step)
 
-    def _recorded(self, step: Step) -> DecodeStep:
-        """The smallest recorded step that holds this one; recorded now where it is the first of its size."""
-        num_rows = _BATCH_SIZES[bisect_left(_BATCH_SIZES, len(step.tokens))]
+    def _recorded(self, num_sequences: int, num_cached: int) -> DecodeStep:
+        """The smallest recorded step for so many sequences of at most so many tokens; recorded now if it never was."""
+        num_rows = _BATCH_SIZES[bisect_left(_BATCH_SIZES, num_sequences)]
         max_cached = _MIN_LENGTH if self._decoder.cache_shape.value_dim == 0 else self._max_context
-        while max_cached < max(segment.num_cached for segment in step.segments):
+        while max_cached < num_cached:
             max_cached *= 2
         max_cached = min(max_cached, self._max_context)
         if (num_rows, max_cached) not in self._steps:

@@ -56,12 +56,14 @@ class Engine:
         self._prefix_cache = PrefixCache(BlockAllocator(plan.num_tokens))
         self._shares_prefixes = config.prefix_cache
         # A token more than is handed out, which padding may write to.
-        cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens + 1, plan.dtype, checkpoint.device)
+        cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens + 1, checkpoint.dtype, checkpoint.device)
         self._scheduler = Scheduler(self._prefix_cache, config.max_step_tokens)
         on_gpu = checkpoint.device.type == "cuda"
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
-        if on_gpu and plan.dtype != torch.float32:  # for which there is no kernel
+        if on_gpu and checkpoint.dtype != torch.float32:  # for which there is no kernel
             self._runner = GpuRunner(checkpoint.decoder, cache, varlen_attn, plan.max_context)
+        with torch.inference_mode():
+            self._runner.warm_up(config.max_sequences)
         self._image_encoding = ImageEncoding(checkpoint.vision, config.max_step_views or (16 if on_gpu else 1))
         self._sampler = Sampler(checkpoint.eos_token_ids, checkpoint.suppressed_token_ids)
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()

@@ -47,6 +47,12 @@ class Runner:
         self._cache = cache
         self._device = device
 
+    def warm_up(self, max_sequences: int) -> None:
+        """Compile what decode steps of so many sequences need: the first requests shall not wait for it."""
+        spare = self._cache.keys.shape[2] - 1  # belongs to no sequence
+        step = Step([0], [0], [spare], [Segment(1, spare, 1)], [0])
+        self._compute(step, self._decoder.embed(self._tensor(step.tokens)))
+
     def run(self, batch: Batch) -> Tensor:
         """Compute the batch's tokens; their keys and values are in the cache afterwards.
 
@@ -57,6 +63,9 @@ class Runner:
         step = Step.of(batch)
         embeddings = self._decoder.embed(self._tensor(step.tokens))
         _place_images(embeddings, batch)
+        return self._compute(step, embeddings)
+
+    def _compute(self, step: Step, embeddings: Tensor) -> Tensor:
         hidden = self._decoder.forward(embeddings, self._tensor(step.positions), self._attention(step))
         return self._decoder.logits(hidden[self._tensor(step.last_rows)]).float()
 

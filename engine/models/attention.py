@@ -11,10 +11,7 @@ from torch import Tensor, nn
 
 from engine.attention import StepAttention
 from engine.linear import Linears
-from engine.models.norm import rms_norm
-
-Rotary = tuple[Tensor, Tensor]
-"""Cosine and sine of each token's position, `[num_tokens, 1, dim]`; the sign of the rotation is in the sine."""
+from engine.models.pointwise import Rotary, rms_norm, rotate
 
 
 class AttentionLayer(Protocol):
@@ -48,10 +45,10 @@ class HeadAttention:
     def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
         num_rotated = self._num_heads + self._num_kv_heads
         qkv = self._qkv(x).view(len(x), num_rotated + self._num_kv_heads, -1)
-        rotated = qkv[:, :num_rotated]
+        rotated = qkv
         if self._norm is not None:
-            rotated = self._norm * F.rms_norm(rotated, rotated.shape[-1:], eps=self._eps)
-        rotated = rotate(rotated, rotary)
+            rotated = self._norm * F.rms_norm(qkv[:, :num_rotated], qkv.shape[-1:], eps=self._eps)
+        rotated = rotate(rotated, num_rotated, rotary)
         query, key, value = rotated[:, : self._num_heads], rotated[:, self._num_heads :], qkv[:, num_rotated:]
         out: Tensor = self._out(attention.attend(layer, query, key, value, self._scale).flatten(1))
         return out
@@ -91,7 +88,7 @@ class LatentAttention:
         if self._query is not None:
             query = self._query(rms_norm(query, self._query_norm))
         plain, rotated = query.view(len(x), self._num_heads, -1).tensor_split((self._key_dim,), dim=-1)
-        turned = rotate(torch.cat((rotated, key[:, None]), dim=1), rotary)
+        turned = rotate(torch.cat((rotated, key[:, None]), dim=1), self._num_heads + 1, rotary)
         latent = rms_norm(latent, self._latent_norm)[:, None]
         attention.write(layer, torch.cat((latent, turned[:, -1:].to(x.dtype)), dim=-1))
         out: Tensor = self._out(self._attend(layer, plain, turned[:, :-1], attention).to(x.dtype).flatten(1))
@@ -124,13 +121,6 @@ class LatentAttention:
         keys = torch.cat((plain, rotated[:, None].expand(-1, self._num_heads, -1)), dim=-1)
         keys, values = (part.to(past.dtype).transpose(0, 1) for part in (keys, values))
         return attention.see(index, rows.to(past.dtype), keys, values, self._scale)
-
-
-def rotate(x: Tensor, rotary: Rotary) -> Tensor:
-    """Rotary position embedding of `[num_tokens, heads, dim]`, each pair half of `dim` apart."""
-    cos, sin = rotary
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat((x[..., half:], x[..., :half]), dim=-1) * sin
 
 
 def _with_halves(linear: nn.Linear, num_heads: int, rope_dim: int) -> nn.Linear:

@@ -6,9 +6,10 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from engine.linear import Linears
+from engine.models.pointwise import swiglu
 
 
 class FeedForward:
@@ -19,7 +20,8 @@ class FeedForward:
         self._down = linears.fuse(module.down_proj)
 
     def __call__(self, x: Tensor) -> Tensor:
-        return _swiglu(x, self._gate_up, self._down)
+        out: Tensor = self._down(swiglu(self._gate_up(x)))
+        return out
 
 
 class Experts:
@@ -44,7 +46,9 @@ class Experts:
         rows = order.div(chosen.shape[-1], rounding_mode="floor")
         counts = chosen.flatten().bincount(minlength=len(self._experts)).tolist()
         parts = torch.split(x[rows], counts)
-        computed = [_swiglu(part, *expert) for part, expert in zip(parts, self._experts, strict=True) if len(part)]
+        computed = [
+            down(swiglu(gate_up(part))) for part, (gate_up, down) in zip(parts, self._experts, strict=True) if len(part)
+        ]
         weighted = torch.cat(computed) * weights.flatten()[order, None]
         return self._shared(x).index_add_(0, rows, weighted.to(x.dtype))
 
@@ -65,13 +69,7 @@ class GroupedExperts:
         rows = order.div(chosen.shape[-1], rounding_mode="floor")
         experts = torch.arange(len(self._down), device=x.device)
         ends = (chosen.flatten()[:, None] == experts).sum(0).cumsum(0).to(torch.int32)
-        gate, up = F.grouped_mm(x[rows], self._gate_up, offs=ends).chunk(2, dim=-1)
-        computed = F.grouped_mm(F.silu(gate) * up, self._down, offs=ends)
+        gate_up = F.grouped_mm(x[rows], self._gate_up, offs=ends)
+        computed = F.grouped_mm(swiglu(gate_up), self._down, offs=ends)
         weighted = computed * weights.flatten()[order, None]
         return self._shared(x).index_add_(0, rows, weighted.to(x.dtype))
-
-
-def _swiglu(x: Tensor, gate_up: nn.Module, down: nn.Module) -> Tensor:
-    gate, up = gate_up(x).chunk(2, dim=-1)
-    out: Tensor = down(F.silu(gate) * up)
-    return out

@@ -10,9 +10,9 @@ from torch import Tensor
 
 from engine.attention import CacheShape, StepAttention
 from engine.linear import Linears
-from engine.models.attention import AttentionLayer, HeadAttention, LatentAttention, Rotary
+from engine.models.attention import AttentionLayer, HeadAttention, LatentAttention
 from engine.models.feed_forward import Experts, FeedForward, GroupedExperts
-from engine.models.norm import rms_norm
+from engine.models.pointwise import Rotary, add_rms_norm
 
 
 class FusedLayer:
@@ -28,9 +28,13 @@ class FusedLayer:
                 if not name.endswith(("norm", "gate")):  # these are used as they are
                     module.to("meta")
 
-    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
-        x = x + self.attention(layer, rms_norm(x, self._input_norm), rotary, attention)
-        return x + self._feed_forward(rms_norm(x, self._post_norm))
+    def __call__(
+        self, layer: int, x: Tensor, change: Tensor | None, rotary: Rotary, attention: StepAttention
+    ) -> tuple[Tensor, Tensor]:
+        """Take the residual stream and what the last layer adds to it; return it and what this one adds."""
+        x, normed = add_rms_norm(x, change, self._input_norm)
+        x, normed = add_rms_norm(x, self.attention(layer, normed, rotary, attention), self._post_norm)
+        return x, self._feed_forward(normed)
 
 
 def _feed_forward(module: Any, linears: Linears) -> FeedForward | Experts | GroupedExperts:
@@ -56,10 +60,10 @@ class FusedDecoder:
 
     def forward(self, embeddings: Tensor, positions: Tensor, attention: StepAttention) -> Tensor:
         rotary = self._cos[positions], self._sin[positions]
-        x = embeddings
+        x, change = embeddings, None
         for index, layer in enumerate(self._layers):
-            x = layer(index, x, rotary, attention)
-        return rms_norm(x, self._norm)
+            x, change = layer(index, x, change, rotary, attention)
+        return add_rms_norm(x, change, self._norm)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:
         logits: Tensor = self._head(hidden)

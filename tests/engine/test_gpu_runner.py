@@ -83,6 +83,13 @@ def test_it_says_what_generate_says(start_engine: StartEngine, checkpoints: dict
     assert {4, 8} <= {num_rows for num_rows, _ in runner._steps}
 
 
+def test_steps_are_recorded_before_the_first_request(start_engine: StartEngine) -> None:
+    runner = on_gpu_runner(start_engine("llama", max_sequences=5))
+    with torch.inference_mode():
+        runner.warm_up(5)
+    assert [num_rows for num_rows, _ in runner._steps] == [1, 2, 4, 8]
+
+
 def test_grouped_experts_are_the_experts(checkpoints: dict[str, Path]) -> None:
     model: Any = AutoModelForCausalLM.from_pretrained(checkpoints["deepseek_v2"], dtype=torch.float32)
     module = model.model.layers[-1].mlp

@@ -64,4 +64,4 @@ def test_a_model_in_int8_answers_as_in_bfloat16() -> None:
         answers.append(run(engine, encoder.encode_chat(question.encode()), temperature=0, max_tokens=80).text())
         engine.stop()
     assert answers[0] == answers[1]
-    assert "[::-1]" in answers[1]
+    assert "def reverse" in answers[1]

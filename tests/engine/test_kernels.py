@@ -1,0 +1,116 @@
+"""The compiled loops compute what torch's operations do, in both types and on several threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from engine import kernels
+
+DTYPES = (torch.float32, torch.bfloat16)
+
+
+@pytest.fixture(params=[1, 3], autouse=True)
+def threads(request: pytest.FixtureRequest) -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    torch.manual_seed(0)
+    yield
+    torch.set_num_threads(before)
+
+
+def assert_close(actual: Tensor, expected: Tensor) -> None:
+    """To rounding: 2⁻⁸ of a bfloat16, and some units of a float32."""
+    close = {torch.float32: (1e-5, 1e-6), torch.bfloat16: (2**-7, 1e-6)}
+    rtol, atol = close[actual.dtype]
+    torch.testing.assert_close(actual.float(), expected.float(), rtol=rtol, atol=atol, equal_nan=True)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_rows", [1, 5, 64])
+def test_norms(dtype: torch.dtype, num_rows: int) -> None:
+    x, change = (torch.randn(num_rows, 1100).to(dtype) for _ in range(2))
+    weight = torch.randn(1100).to(dtype)
+
+    def normed(x: Tensor) -> Tensor:
+        return F.rms_norm(x.float(), (1100,), weight.float(), 1e-6)
+
+    assert_close(kernels.rms_norm(x, weight, 1e-6), normed(x))
+    total, out = kernels.add_rms_norm(x, change, weight, 1e-6)
+    assert torch.equal(total, x + change)
+    assert_close(out, normed(total))
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_rows", [1, 40])
+def test_gates(dtype: torch.dtype, num_rows: int) -> None:
+    gate_up = 4 * torch.randn(num_rows, 2 * 1000)
+    gate_up[0, :8] = torch.tensor([0.0, -0.0, 1e-30, -90.0, 90.0, -1e4, 1e4, -1e-3])
+    gate_up = gate_up.to(dtype)
+    gate, up = gate_up.double().chunk(2, dim=-1)
+    assert_close(kernels.swiglu(gate_up), F.silu(gate) * up)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_rows", [1, 70])
+def test_rotations(dtype: torch.dtype, num_rows: int) -> None:
+    x = torch.randn(num_rows, 12, 64).to(dtype)
+    angles = torch.randn(num_rows, 1, 32)
+    cos, sin = (torch.cat((part, part), dim=-1).to(dtype) for part in (angles.cos(), angles.sin()))
+    sin[..., :32] *= -1
+    pairs = torch.complex(*(part.double() for part in x[:, :9].chunk(2, dim=-1)))
+    turn = torch.complex(cos[..., 32:].double(), sin[..., 32:].double())
+    turned = pairs * turn
+    actual = kernels.rotate(x, 9, cos, sin)
+    # A sum of two products: what cancels leaves the rounding of the larger.
+    error = (actual.double() - torch.cat((turned.real, turned.imag), dim=-1)).abs().max()
+    assert error < 8 * torch.finfo(dtype).eps
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize(("num_heads", "num_query_heads", "dim"), [(3, 3, 64), (2, 8, 64), (2, 4, 24), (1, 5, 128)])
+def test_attention(dtype: torch.dtype, num_heads: int, num_query_heads: int, dim: int) -> None:
+    lengths = np.array([1, 2, 3, 4, 77, 600])
+    starts = np.array([640, 8, 16, 32, 64, 1000])
+    keys, values = (torch.randn(num_heads, 1700, dim).to(dtype) for _ in range(2))
+    query = torch.randn(len(lengths), num_query_heads + 1, dim).to(dtype)[:, :num_query_heads]  # part of a wider tensor
+    key, value = (torch.randn(len(lengths), num_heads, dim).to(dtype) for _ in range(2))
+    before = keys.clone(), values.clone()
+    actual = kernels.attend(query, key, value, keys, values, starts, lengths, 0.3)
+    for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
+        for cached, new in ((before[0], key), (before[1], value)):
+            cached[:, start + length - 1] = new[row]
+        past_keys, past_values = (cached[:, start : start + length].float() for cached in before)
+        grouped = query[row].float().view(num_heads, -1, dim)
+        expected = (grouped @ past_keys.mT * 0.3).softmax(-1) @ past_values
+        torch.testing.assert_close(
+            actual[row].float(), expected.view(num_query_heads, dim), rtol=2 * torch.finfo(dtype).eps, atol=1e-5
+        )
+    assert torch.equal(keys, before[0])  # nothing else was written
+    assert torch.equal(values, before[1])
+
+
+def test_far_scores_do_not_overflow() -> None:
+    keys = torch.tensor([[[3e4], [-3e4], [3e4]]])
+    values = torch.tensor([[[1.0], [5.0], [0.0]]])
+    one = torch.ones(1, 1, 1)
+    starts, lengths = np.array([0]), np.array([3])
+    out = kernels.attend(one, one * 3e4, one * 3, keys, values, starts, lengths, 1.0)
+    assert out.item() == 2.0
+
+
+def test_what_is_not_a_number_stays_so() -> None:
+    x = torch.ones(2, 8)
+    x[1, 3] = torch.nan
+    for out in (kernels.rms_norm(x, torch.ones(8), 1e-6), kernels.swiglu(x)):
+        assert torch.equal(out.isnan().any(dim=-1), torch.tensor([False, True]))
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_other_types_are_left_to_torch(dtype: torch.dtype) -> None:
+    assert not kernels.takes(torch.zeros(1, dtype=dtype))
