@@ -57,6 +57,7 @@ class EngineModel:
         except LoadError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self._token_bytes = TokenBytes(self._checkpoint.tokenizer.backend_tokenizer)
+        self._counters = PromptCounters({"model": args["model_name"], "version": args["model_version"]})
         self._sender = Sender(self._engine)
         self._engine.start()
         self._sender.start()
@@ -113,7 +114,7 @@ class EngineModel:
         """Parse a request; one that is answered already gives None."""
         inputs = Inputs(request)
         response_sender = request.get_response_sender()
-        reply = TritonReply(response_sender, self._token_bytes)
+        reply = TritonReply(response_sender, self._token_bytes, self._counters)
         try:
             if inputs.flag("describe", default=False):
                 reply.send_text(json.dumps(self._describe()))
@@ -218,12 +219,32 @@ class OcrModel(EngineModel):
         return images
 
 
+class PromptCounters:
+    """What Triton's metrics say of prompts: how many tokens came, and how many were found in the prefix cache."""
+
+    def __init__(self, labels: dict[str, str]) -> None:
+        self._families = [
+            pb_utils.MetricFamily(name=name, description=description, kind=pb_utils.MetricFamily.COUNTER)
+            for name, description in (
+                ("engine_prompt_tokens_total", "Tokens of prompts that were answered"),
+                ("engine_prefix_cache_hit_tokens_total", "Those of them that the prefix cache held"),
+            )
+        ]
+        self._tokens, self._hits = (family.Metric(labels=labels) for family in self._families)
+
+    def add(self, request: Request) -> None:
+        self._tokens.increment(request.num_prompt_tokens)
+        if request.num_cached_tokens:
+            self._hits.increment(request.num_cached_tokens)
+
+
 class TritonReply:
     """The responses of one Triton request. Each carries only the tensors that say something."""
 
-    def __init__(self, response_sender: Any, token_bytes: TokenBytes) -> None:
+    def __init__(self, response_sender: Any, token_bytes: TokenBytes, counters: PromptCounters) -> None:
         self._response_sender = response_sender
         self._token_bytes = token_bytes
+        self._counters = counters
         self._num_output_tokens = 0
         self.request: Request | None = None
         self.echo = ""
@@ -249,6 +270,7 @@ class TritonReply:
             outputs["num_input_tokens"] = np.array([[self.request.num_prompt_tokens]], np.uint32)
             outputs["num_output_tokens"] = np.array([[self._num_output_tokens]], np.uint32)
             outputs["num_cached_tokens"] = np.array([[self.request.num_cached_tokens]], np.uint32)
+            self._counters.add(self.request)
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)
 

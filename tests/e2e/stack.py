@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -36,6 +37,14 @@ class Stack:
     @property
     def grpc_address(self) -> str:
         return f"localhost:{self.ports['TRITON_GRPC_PORT']}"
+
+    def metric(self, name: str, model: str) -> float:
+        """What one of Triton's metrics says of a model."""
+        url = f"http://localhost:{self.ports['TRITON_METRICS_PORT']}/metrics"
+        with urllib.request.urlopen(url, timeout=30) as response:
+            text = response.read().decode()
+        [value] = re.findall(rf'^{name}{{[^}}]*model="{model}"[^}}]*}} (\S+)$', text, re.MULTILINE)
+        return float(value)
 
     @property
     def shared_memory(self) -> dict[str, int]:

@@ -62,6 +62,16 @@ def test_cumulative_logprob_is_the_sum_of_the_logprobs(stack: Stack) -> None:
     assert "logprobs" not in alone
 
 
+def test_a_prompt_that_begins_like_another_is_counted_as_cached(stack: Stack) -> None:
+    names = ("engine_prompt_tokens_total", "engine_prefix_cache_hit_tokens_total")
+    prompt = [2 + i % 300 for i in range(7, 107)]
+    [first] = infer(stack, "qwen2", input_ids=prompt, sampling_parameters=GREEDY, stream=False)
+    before = [stack.metric(name, "qwen2") for name in names]
+    [second] = infer(stack, "qwen2", input_ids=[*prompt, 9], sampling_parameters=GREEDY, stream=False)
+    assert (first["num_cached_tokens"], second["num_cached_tokens"]) == ([0], [96])
+    assert [stack.metric(name, "qwen2") for name in names] == [before[0] + 101, before[1] + 96]
+
+
 def test_describe(stack: Stack) -> None:
     description = describe(stack, "llama")
     assert description["architecture"] == "LlamaForCausalLM"
