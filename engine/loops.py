@@ -17,9 +17,7 @@ Array = NDArray[Any]
 Loop = Callable[..., Any]
 
 # Sums may be taken in any order; what is not a number stays so.
-_loop: Callable[[Loop], Loop] = njit(
-    nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"}
-)
+_loop: Callable[[Loop], Loop] = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 _intrinsic: Callable[[Loop], Loop] = intrinsic
 _overload: Callable[[Loop], Callable[[Loop], Loop]] = overload
 

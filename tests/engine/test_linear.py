@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig, Quantization
-from engine.linear import Int8Linear, Linear, Linears
+from engine.linear import Int8Linear, Linear, Linears, _pad
 from engine.loop import Engine
 from engine.prompt import PromptEncoder
 from tests.engine.recorder import run
@@ -22,13 +22,22 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("num_rows", [1, 3, 40])
+@pytest.mark.parametrize("num_rows", [1, 3, 40, 130])
 @pytest.mark.parametrize(("kind", "tolerance"), [(Linear, 0.005), (Int8Linear, 0.02)])
 def test_close_to_float32(kind: type[nn.Module], tolerance: float, num_rows: int) -> None:
     torch.manual_seed(0)
     weight, bias, x = torch.randn(96, 64), torch.randn(96), torch.randn(num_rows, 64)
     layer = kind(weight.bfloat16(), bias.bfloat16())
-    assert error(layer(x.bfloat16()), x @ weight.T + bias) < tolerance
+    found = layer(x.bfloat16())
+    assert len(found) == num_rows
+    assert error(found, x @ weight.T + bias) < tolerance
+
+
+def test_few_numbers_of_rows_reach_onednn() -> None:
+    padded = [len(_pad(torch.empty(num_rows, 1))) for num_rows in range(1, 1025)]
+    assert padded[:32] == list(range(1, 33))
+    assert all(num_rows <= size < 1.5 * num_rows for num_rows, size in enumerate(padded, 1))
+    assert len(set(padded)) <= 52
 
 
 def test_rows_of_int8_do_not_depend_on_each_other() -> None:

@@ -1,0 +1,57 @@
+"""The benchmarks run, and say what they measured; what they say of speed is not looked at."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks import gpu, latent_cache, ocr, report
+from benchmarks.report import Chart, Report
+
+
+@pytest.fixture(autouse=True)
+def results(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(report, "RESULTS", tmp_path)
+    return tmp_path
+
+
+def call(monkeypatch: pytest.MonkeyPatch, main: object, *arguments: str) -> None:
+    monkeypatch.setattr(sys, "argv", ["benchmark.py", *arguments])
+    main()  # type: ignore[operator]
+
+
+def test_a_report_has_its_command_its_tables_and_a_picture(results: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    written = Report("speed", "One round.")
+    written.table("Speeds", ["engine", "tokens/s"], [["ours", "12"]])
+    written.chart(Chart("Speeds", "tokens/s", ["1 at once", "2 at once"], {"ours": [12.0, None]}))
+    written.write()
+    text = (results / "speed.md").read_text()
+    assert capsys.readouterr().out.strip() == text.strip()
+    assert "`python -m benchmarks." in text
+    assert "| engine | tokens/s |\n| --- | --- |\n| ours | 12 |" in text
+    assert (results / "speed.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_the_gpu_benchmark_in_small(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call(monkeypatch, gpu.main, "--small", "--concurrency", "1", "3", "--tokens", "8")
+    text = (results / "gpu-small.md").read_text()
+    assert all(f"## {name}" in text for name in gpu.MODELS)
+
+
+def test_the_ocr_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ocr, "NUM_TOKENS", 8)
+    call(monkeypatch, ocr.main, "--quick")
+    text = (results / "ocr-quick.md").read_text()
+    assert "| engine, 16 at once |" in text
+
+
+def test_the_latent_cache_is_as_small_as_deepseek_says(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    call(monkeypatch, latent_cache.main)
+    lines = capsys.readouterr().out.splitlines()
+    # 576 numbers per token and layer: 60 and 27 layers, two bytes each.
+    assert "| DeepSeek-V2 | 4,915,200 | 69,120 | 71.1 | 0 | 30 |" in lines
+    assert "| DeepSeek-V2-Lite | 276,480 | 31,104 | 8.9 | 7 | 67 |" in lines
