@@ -95,7 +95,7 @@ bench-quick: $(INSTALLED) ## the same in minutes: one round, fewer workloads, wi
 bench-growth: $(INSTALLED) ## step time by batch and context, memory over 10,000 requests
 	$(PY) -m benchmarks.growth
 
-bench-cache: $(INSTALLED) ## bytes per token of DeepSeek-V2's caches, latent and expanded
+bench-cache: $(INSTALLED) ## bytes per token of DeepSeek-V2's caches, latent and expanded, and the time of a step
 	$(PY) -m benchmarks.latent_cache
 
 bench-gpu: $(INSTALLED) ## random models of DeepSeek's real sizes on an NVIDIA GPU

@@ -66,22 +66,31 @@ def attend(
     """Put the last token of some sequences into the cache, and let its row see all that is cached of its own.
 
     Args:
-        query: `[num_sequences, num_query_heads, dim]`, in the cache's dtype like the next two.
-        key: `[num_sequences, num_heads, dim]`.
-        value: likewise.
-        keys: `[num_heads, max_tokens, dim]`, the cache; query heads share its heads evenly.
-        values: likewise.
+        query: `[num_sequences, num_query_heads, key_dim]`, in the cache's dtype like the next two.
+        key: `[num_sequences, num_heads, key_dim]`.
+        value: `[num_sequences, num_heads, value_dim]`.
+        keys: `[num_heads, max_tokens, key_dim]`, the cache; query heads share its heads evenly.
+        values: `[num_heads, max_tokens, value_dim]`.
         starts: `[num_sequences]`, where each sequence's tokens begin in the cache.
         lengths: `[num_sequences]`, how many they are, the last included.
         scale: factor on the scores.
 
     Returns:
-        `[num_sequences, num_query_heads, dim]` in the query's dtype.
+        `[num_sequences, num_query_heads, value_dim]` in the query's dtype.
     """
-    out = torch.empty(query.shape, dtype=query.dtype)
+    out = query.new_empty(*query.shape[:2], value.shape[2])
     arrays = (_array(x) for x in (query, key, value, keys, values))
     cost = int(lengths.sum()) * query.shape[1] * query.shape[2]
-    _in_parts(loops.attend(query.shape[2]), len(query), cost, *arrays, starts, lengths, np.float32(scale), _array(out))
+    _in_parts(
+        loops.attend(query.shape[2], value.shape[2]),
+        len(query),
+        cost,
+        *arrays,
+        starts,
+        lengths,
+        np.float32(scale),
+        _array(out),
+    )
     return out
 
 

@@ -150,7 +150,7 @@ def rotate(first: int, last: int, x: Array, cos: Array, sin: Array, out: Array) 
 
 
 @cache
-def attend(dim: int) -> Any:
+def attend(key_dim: int, value_dim: int) -> Any:
     """The loop for heads of one length: known to the compiler, it is unrolled."""
 
     @_loop
@@ -160,25 +160,25 @@ def attend(dim: int) -> Any:
     ) -> None:  # fmt: skip
         num_shared = query.shape[1] // keys.shape[0]
         shares = np.empty(lengths[first:last].max(), np.float32)
-        row, mix = np.empty(dim, np.float32), np.empty(dim, np.float32)
+        row, mix = np.empty(key_dim, np.float32), np.empty(value_dim, np.float32)
         for sequence in range(first, last):
             start, length = starts[sequence], lengths[sequence]
             for head in range(keys.shape[0]):
-                for i in range(dim):
+                for i in range(key_dim):
                     keys[head, start + length - 1, i] = key[sequence, head, i]
+                for i in range(value_dim):
                     values[head, start + length - 1, i] = value[sequence, head, i]
             for head in range(query.shape[1]):
                 past_keys = keys[head // num_shared, start : start + length]
                 past_values = values[head // num_shared, start : start + length]
                 next_keys = keys[min(head + 1, query.shape[1] - 1) // num_shared, start : start + length]
-                for i in range(dim):
+                for i in range(key_dim):
                     row[i] = _read(query[sequence, head, i]) * scale
-                    mix[i] = 0
                 highest = np.float32(-np.inf)
                 for token in range(length):
                     _fetch_row(past_values, token)
                     score = np.float32(0)
-                    for i in range(dim):
+                    for i in range(key_dim):
                         score += row[i] * _read(past_keys[token, i])
                     shares[token] = score
                     highest = max(highest, score)
@@ -187,13 +187,14 @@ def attend(dim: int) -> Any:
                     share = _exp(shares[token] - highest)
                     shares[token] = share
                     total += share
+                mix[:] = 0
                 # Four at a time: the mix is written to memory and read again for each turn.
                 num_grouped = length - length % 4
                 for token in range(0, num_grouped, 4):
                     for i in range(4):
                         _fetch_row(next_keys, token + i)
                     a, b, c, d = shares[token], shares[token + 1], shares[token + 2], shares[token + 3]
-                    for i in range(dim):
+                    for i in range(value_dim):
                         mix[i] += (
                             a * _read(past_values[token, i])
                             + b * _read(past_values[token + 1, i])
@@ -202,9 +203,9 @@ def attend(dim: int) -> Any:
                         )
                 for token in range(num_grouped, length):
                     share = shares[token]
-                    for i in range(dim):
+                    for i in range(value_dim):
                         mix[i] += share * _read(past_values[token, i])
-                for i in range(dim):
+                for i in range(value_dim):
                     out[sequence, head, i] = _rounded(mix[i] / total, out)
 
     return loop

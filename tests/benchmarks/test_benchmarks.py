@@ -9,6 +9,13 @@ import pytest
 
 from benchmarks import gpu, latent_cache, ocr, report
 from benchmarks.report import Chart, Report
+from engine.checkpoint import load_checkpoint
+from engine.config import EngineConfig
+from engine.loop import Engine
+from engine.models import fused
+from engine.models.attention import LatentAttention
+from tests.checkpoints import save_checkpoint
+from tests.engine.recorder import run
 
 
 @pytest.fixture(autouse=True)
@@ -47,11 +54,26 @@ def test_the_ocr_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> No
     assert "| engine, 16 at once |" in text
 
 
-def test_the_latent_cache_is_as_small_as_deepseek_says(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    call(monkeypatch, latent_cache.main)
-    lines = capsys.readouterr().out.splitlines()
+def test_the_latent_cache_is_as_small_as_deepseek_says() -> None:
     # 576 numbers per token and layer: 60 and 27 layers, two bytes each.
-    assert "| DeepSeek-V2 | 4,915,200 | 69,120 | 71.1 | 0 | 30 |" in lines
-    assert "| DeepSeek-V2-Lite | 276,480 | 31,104 | 8.9 | 7 | 67 |" in lines
+    assert latent_cache.sizes(16, 8192) == [
+        ["DeepSeek-V2", "4,915,200", "69,120", "71.1", "0", "30"],
+        ["DeepSeek-V2-Lite", "276,480", "31,104", "8.9", "7", "67"],
+        ["DeepSeek-Coder-V2-Lite", "276,480", "31,104", "8.9", "7", "67"],
+    ]
+
+
+def test_the_expanded_cache_is_the_same_attention(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = save_checkpoint("deepseek_v2", tmp_path)
+    config = EngineConfig(checkpoint=str(folder), dtype="float32", device="cpu", cache_gib=0.1, num_threads=1)
+    texts, shapes = [], []
+    for kind in (LatentAttention, latent_cache.ExpandedAttention):
+        monkeypatch.setattr(fused, "LatentAttention", kind)
+        checkpoint = load_checkpoint(config)
+        shapes.append(checkpoint.decoder.cache_shape)
+        engine = Engine(checkpoint, config)
+        engine.start()
+        texts.append(run(engine, list(range(10, 60)), temperature=0, max_tokens=60).text())
+        engine.stop()
+    assert texts[0] == texts[1]
+    assert shapes[0].num_heads == 1 < shapes[1].num_heads

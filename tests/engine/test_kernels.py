@@ -73,13 +73,16 @@ def test_rotations(dtype: torch.dtype, num_rows: int) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-@pytest.mark.parametrize(("num_heads", "num_query_heads", "dim"), [(3, 3, 64), (2, 8, 64), (2, 4, 24), (1, 5, 128)])
-def test_attention(dtype: torch.dtype, num_heads: int, num_query_heads: int, dim: int) -> None:
+@pytest.mark.parametrize(
+    ("num_heads", "num_query_heads", "dim", "value_dim"),
+    [(3, 3, 64, 64), (2, 8, 64, 64), (2, 4, 24, 24), (1, 5, 128, 128), (2, 2, 96, 64)],
+)
+def test_attention(dtype: torch.dtype, num_heads: int, num_query_heads: int, dim: int, value_dim: int) -> None:
     lengths = np.array([1, 2, 3, 4, 77, 600])
     starts = np.array([640, 8, 16, 32, 64, 1000])
-    keys, values = (torch.randn(num_heads, 1700, dim).to(dtype) for _ in range(2))
+    keys, values = (torch.randn(num_heads, 1700, size).to(dtype) for size in (dim, value_dim))
     query = torch.randn(len(lengths), num_query_heads + 1, dim).to(dtype)[:, :num_query_heads]  # part of a wider tensor
-    key, value = (torch.randn(len(lengths), num_heads, dim).to(dtype) for _ in range(2))
+    key, value = (torch.randn(len(lengths), num_heads, size).to(dtype) for size in (dim, value_dim))
     before = keys.clone(), values.clone()
     actual = kernels.attend(query, key, value, keys, values, starts, lengths, 0.3)
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
@@ -89,7 +92,7 @@ def test_attention(dtype: torch.dtype, num_heads: int, num_query_heads: int, dim
         grouped = query[row].float().view(num_heads, -1, dim)
         expected = (grouped @ past_keys.mT * 0.3).softmax(-1) @ past_values
         torch.testing.assert_close(
-            actual[row].float(), expected.view(num_query_heads, dim), rtol=2 * torch.finfo(dtype).eps, atol=1e-5
+            actual[row].float(), expected.view(num_query_heads, value_dim), rtol=2 * torch.finfo(dtype).eps, atol=1e-5
         )
     assert torch.equal(keys, before[0])  # nothing else was written
     assert torch.equal(values, before[1])
