@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -57,9 +58,11 @@ class Sample:
     gap_p99_s: float
     cpu_s: dict[str, float]
     """Seconds per token, of each process."""
+    sending_share: float
+    """Of the time, which the thread computed that sends the model's responses."""
 
     @classmethod
-    def of(cls, answers: Sequence[Answer], cpu_s: dict[str, float]) -> Sample:
+    def of(cls, answers: Sequence[Answer], cpu_s: dict[str, float], sending_share: float) -> Sample:
         """Rates are those of the middle of the time, when all streams were busy."""
         responses = sorted(pair for answer in answers for pair in zip(answer.times_s, answer.num_tokens, strict=True))
         start_s, end_s = responses[0][0], responses[-1][0]
@@ -73,6 +76,7 @@ class Sample:
             median(gaps),
             quantiles(gaps, n=100)[98],
             cpu_s,
+            sending_share,
         )
 
 
@@ -86,13 +90,14 @@ class Service:
         """Of the last measurement: perf_analyzer has to be told how many requests to send."""
 
     def measure(self, route: str, model: str, concurrency: int, seconds: float) -> Sample:
-        cpu_before, said_before = self._cpu_s(), self._num_said(model)
+        cpu_before, before, started_s = self._cpu_s(), self._description(model), time.perf_counter()
         answers = self._routes[route](model, concurrency, seconds)
-        num_said = self._num_said(model) - said_before
-        cpu_s = {name: (after - cpu_before[name]) / num_said for name, after in self._cpu_s().items()}
+        after, took_s = self._description(model), time.perf_counter() - started_s
+        num_said = after["num_said"] - before["num_said"]
+        cpu_s = {name: (now_s - cpu_before[name]) / num_said for name, now_s in self._cpu_s().items()}
         self._num_answers = len(answers)
         assert all(sum(answer.num_tokens) == NUM_TOKENS for answer in answers), f"an answer of {route} is not whole"
-        return Sample.of(answers, cpu_s)
+        return Sample.of(answers, cpu_s, (after["sending_s"] - before["sending_s"]) / took_s)
 
     @property
     def _routes(self) -> dict[str, Callable[[str, int, float], list[Answer]]]:
@@ -119,11 +124,12 @@ class Service:
         address = f"localhost:{self._stack.ports['ADAPTER_PORT']}"
         return _events(address, "/v1/chat/completions", body, concurrency, seconds)
 
-    def _num_said(self, model: str) -> int:
+    def _description(self, model: str) -> dict[str, Any]:
         body = json.dumps({"describe": True}).encode()
         with urllib.request.urlopen(f"http://{self._triton}/v2/models/{model}/generate_stream", body) as response:
             answer = json.loads(response.read().removeprefix(b"data: "))
-        return int(json.loads(answer["text_output"])["num_said"])
+        description: dict[str, Any] = json.loads(answer["text_output"])
+        return description
 
     def _cpu_s(self) -> dict[str, float]:
         """Seconds that each kind of process has computed."""
@@ -213,9 +219,11 @@ def show(report: Report, model: str, samples: dict[tuple[int, str], list[Sample]
         lines.append(
             [str(concurrency), route, *(f"{cell:,.0f}" for cell in cells), f"{ratio:.2f}"]
             + [f"{time_ms:.2f}" for time_ms in times_ms] + [f"{us:.0f}" for us in cpu_us]
+            + ["–" if model == "unmerged" else f"{median(sample.sending_share for sample in row):.0%}"]
         )  # fmt: skip
     header = ["at once", "", "requests/s", "tokens/s", "responses/s", "of gRPC's", "first token, ms", "gap, ms", "p99"]
-    report.table(model, [*header, *(f"{name}, CPU µs a token" for name in PROCESSES)], lines)
+    header += [*(f"{name}, CPU µs a token" for name in PROCESSES), "sending, of the time"]
+    report.table(model, header, lines)
     groups = sorted({concurrency for concurrency, _ in samples})
     series = {route: [median(s.tokens_s for s in samples[group, route]) for group in groups] for route in ROUTES}
     report.chart(Chart(model, "tokens/s", [f"{group} at once" for group in groups], series))

@@ -93,6 +93,17 @@ class Direct:
         self._reply.send_error(error)
 
 
+class TimedSender(Sender):
+    """Knows how long it computed."""
+
+    sending_s = 0.0
+
+    def _send(self, stream: Stream) -> None:
+        started_s = time.thread_time()
+        super()._send(stream)
+        self.sending_s += time.thread_time() - started_s
+
+
 class TalkerModel(EngineModel):
     """Takes the coder's requests; of their content only `max_tokens` matters."""
 
@@ -103,7 +114,7 @@ class TalkerModel(EngineModel):
         self._talker = self._engine = Talker(self.interval_s)  # type: ignore[assignment]
         self._token_bytes = None  # type: ignore[assignment]
         self._counters = PromptCounters({"model": args["model_name"], "version": args["model_version"]})
-        self._sender = Sender(self._engine)
+        self._sender: TimedSender = TimedSender(self._engine)
         self._engine.start()
         self._sender.start()
 
@@ -127,7 +138,8 @@ class TalkerModel(EngineModel):
     def _describe(self) -> dict[str, Any]:
         names = {name: "talker" for name in ("checkpoint", "architecture", "device", "dtype")}
         counts = {"max_context": 1 << 20, "max_sequences": MAX_LIVE, "num_parameters": 0}
-        return names | counts | {"num_requests": self._sender.num_live, "num_said": self._talker.num_said}
+        said = {"num_said": self._talker.num_said, "sending_s": self._sender.sending_s}
+        return names | counts | said | {"num_requests": self._sender.num_live}
 
 
 class Paced(TalkerModel):
