@@ -72,3 +72,4 @@ class Report:
             axis.legend(fontsize=8, frameon=False)
             axis.spines[["top", "right"]].set_visible(False)
         figure.savefig(RESULTS / f"{self._name}.png", dpi=100)
+        plt.close(figure)

@@ -30,10 +30,7 @@ class CacheShape:
 
 
 class KVCache:
-    """Keys and values of all layers: `[num_layers, num_heads, num_tokens, dim]` each.
-
-    Their dtype need not be the model's.
-    """
+    """Keys and values of all layers: `[num_layers, num_heads, num_tokens, dim]` each, in the model's dtype."""
 
     def __init__(self, shape: CacheShape, num_tokens: int, dtype: torch.dtype, device: torch.device) -> None:
         rows = shape.num_layers, shape.num_heads, num_tokens
@@ -83,7 +80,7 @@ class StepAttention:
         """Keep keys and values, `[num_rows, num_heads, dim]` each, of the step's tokens from the `first` on."""
         for rows, cached in ((key, self._cache.keys[layer]), (value, self._cache.values[layer])):
             if rows is not None:
-                cached.index_copy_(1, self._positions[first:], rows.transpose(0, 1).to(cached.dtype))
+                cached.index_copy_(1, self._positions[first:], rows.transpose(0, 1))
 
     def past_keys(self, layer: int, index: int) -> Tensor:
         """All keys of a sequence, `[num_heads, num_cached, key_dim]`."""
@@ -108,20 +105,19 @@ class StepAttention:
             scale: factor on the scores.
 
         Returns:
-            `[num_tokens, num_query_heads, value_dim]` in the query's dtype.
+            `[num_tokens, num_query_heads, value_dim]`.
         """
-        dtype, keys, values = self._cache.keys.dtype, self._cache.keys[layer], self._cache.values[layer]
-        rows = query.to(dtype), key.to(dtype), value.to(dtype)
+        keys, values = self._cache.keys[layer], self._cache.values[layer]
         num_single = len(self._starts)
         outputs = []
         if num_single:
-            q, k, v = (part[:num_single] for part in rows)
+            q, k, v = (rows[:num_single] for rows in (query, key, value))
             outputs.append(kernels.attend(q, k, v, keys, values, self._starts, self._lengths, scale))
         if num_single < len(query):
             self.write(layer, key[num_single:], value[num_single:], num_single)
-            for index, part in enumerate(torch.split(rows[0][num_single:], self.num_rows[num_single:]), num_single):
-                outputs.append(self.see(index, part, self._past(keys, index), self._past(values, index), scale))
-        return (outputs[0] if len(outputs) == 1 else torch.cat(outputs)).to(query.dtype)
+            for index, rows in enumerate(torch.split(query[num_single:], self.num_rows[num_single:]), num_single):
+                outputs.append(self.see(index, rows, self._past(keys, index), self._past(values, index), scale))
+        return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def see_latents(self, layer: int, query: Tensor, num_rows: list[int], rank: int, scale: float) -> Tensor:
         """Let the rows of the first sequences see keys whose first `rank` numbers are the values too.
@@ -134,10 +130,10 @@ class StepAttention:
             scale: factor on the scores.
 
         Returns:
-            `[sum of num_rows, num_heads, rank]` in the cache's dtype.
+            `[sum of num_rows, num_heads, rank]`.
         """
         outputs = []
-        for i, rows in enumerate(torch.split(query.to(self._cache.keys.dtype), num_rows)):
+        for i, rows in enumerate(torch.split(query, num_rows)):
             past = self.past_keys(layer, i)[0]
             scores = (rows.flatten(0, 1) @ past.T).float().mul_(scale)
             if len(rows) > 1:

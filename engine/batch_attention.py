@@ -49,7 +49,7 @@ class BatchAttention(StepAttention):
         keys, values = self._cache.keys[layer].transpose(0, 1), self._cache.values[layer].transpose(0, 1)
         layout = self._layout
         out: Tensor = self._kernel(
-            query.to(keys.dtype),
+            query,
             keys,
             values,
             layout.row_starts,
@@ -57,16 +57,17 @@ class BatchAttention(StepAttention):
             max(self.num_rows),
             layout.max_cached,
             scale=scale,
-            window_size=(-1, 0),
+            # One row sees everything: said so, query heads that share keys are computed together.
+            window_size=(-1, -1) if max(self.num_rows) == 1 else (-1, 0),
             enable_gqa=query.shape[1] != keys.shape[1],
             seqused_k=layout.num_cached,
         )
-        return out.to(query.dtype)
+        return out
 
     def see_latents(self, layer: int, query: Tensor, num_rows: list[int], rank: int, scale: float) -> Tensor:
         """As `StepAttention.see_latents`, for sequences of one row each."""
         past = self._cache.keys[layer][0][self._past_positions[: len(query)]]  # [num_sequences, max_cached, key_dim]
-        scores = torch.bmm(query.to(past.dtype), past.mT).float().mul_(scale)
+        scores = torch.bmm(query, past.mT).float().mul_(scale)
         scores.masked_fill_(self._is_beyond[: len(query), None], -torch.inf)
         return torch.bmm(scores.softmax(-1).to(past.dtype), past[..., :rank])
 

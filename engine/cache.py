@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 BLOCK_SIZE = 16
 """Tokens in a block, the unit in which the cache is handed out."""
 
@@ -30,6 +32,11 @@ class BlockAllocator:
         """Of the extent that starts there."""
         return self._used[position // BLOCK_SIZE]
 
+    def fits(self, num_tokens: int, positions: Iterable[int] = ()) -> bool:
+        """Whether an extent of so many tokens could be had if those that start at these positions were taken back."""
+        extents = [(start, self._used[start]) for start in (position // BLOCK_SIZE for position in positions)]
+        return max((size for _, size in _merged(self._free + extents)), default=0) * BLOCK_SIZE >= num_tokens
+
     def allocate(self, num_tokens: int) -> int | None:
         """Return the first token position of an extent that holds `num_tokens`; None while there is no room."""
         needed = -(-num_tokens // BLOCK_SIZE)
@@ -57,12 +64,15 @@ class BlockAllocator:
         return kept * BLOCK_SIZE
 
     def _take_back(self, start: int, size: int) -> None:
-        self._free.append((start, size))
-        self._free.sort()
-        merged: list[tuple[int, int]] = []
-        for begin, size in self._free:
-            if merged and sum(merged[-1]) == begin:
-                merged[-1] = (merged[-1][0], merged[-1][1] + size)
-            else:
-                merged.append((begin, size))
-        self._free = merged
+        self._free = _merged([*self._free, (start, size)])
+
+
+def _merged(extents: list[tuple[int, int]]) -> list[tuple[int, int]]:
+    """Starts and sizes in order, neighbours joined."""
+    merged: list[tuple[int, int]] = []
+    for begin, size in sorted(extents):
+        if merged and sum(merged[-1]) == begin:
+            merged[-1] = (merged[-1][0], merged[-1][1] + size)
+        else:
+            merged.append((begin, size))
+    return merged

@@ -42,7 +42,9 @@ class EngineConfig(BaseModel):
         gt=0,
         description="Memory for keys and values; null: what all sequences can use, at most 0.4 of what is free.",
     )
-    prefix_cache: bool = Field(True, description="Whether what prompts have in common is computed only once.")
+    prefix_cache: bool = Field(
+        True, description="Whether what prompts without images have in common is computed only once."
+    )
     num_threads: int | None = Field(None, ge=1, description="Compute threads on CPU; null: all cores but one.")
     max_repetition_tokens: int = Field(
         0, ge=0, description="Tokens after which an output that only repeats itself ends as `repetition`; 0: never."

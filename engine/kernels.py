@@ -1,7 +1,7 @@
 """Operations on CPU tensors that torch has not, or only as several passes over memory.
 
 A decode step has few rows, and every operation of torch costs it microseconds whatever it computes; torch's attention
-is made for many rows of one sequence. The first call of each compiles it, in half a second.
+is made for many rows of one sequence. The first call for each kind of tensors compiles, for up to a second.
 """
 
 from __future__ import annotations
@@ -80,17 +80,9 @@ def attend(
     """
     out = query.new_empty(*query.shape[:2], value.shape[2])
     arrays = (_array(x) for x in (query, key, value, keys, values))
+    loop, num_pairs = loops.attend(query.shape[2], value.shape[2]), key.shape[0] * key.shape[1]
     cost = int(lengths.sum()) * query.shape[1] * query.shape[2]
-    _in_parts(
-        loops.attend(query.shape[2], value.shape[2]),
-        len(query),
-        cost,
-        *arrays,
-        starts,
-        lengths,
-        np.float32(scale),
-        _array(out),
-    )
+    _in_parts(loop, num_pairs, cost, *arrays, starts, lengths, np.float32(scale), _array(out))
     return out
 
 
@@ -100,15 +92,17 @@ def _array(x: Tensor) -> Array:
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()
 
 
-def _in_parts(kernel: Callable[..., None], num_rows: int, cost: int, *arguments: Any) -> None:
-    """Run a loop over rows, on as many threads as torch may use and the work is worth."""
-    num_parts = min(torch.get_num_threads(), num_rows, cost // _MIN_SHARE)
+def _in_parts(loop: Callable[..., None], num_turns: int, cost: int, *arguments: Any) -> None:
+    """Run a loop, on as many threads as torch may use and the work is worth."""
+    num_threads = torch.get_num_threads()
+    num_parts = min(num_threads, num_turns, cost // _MIN_SHARE)
     if num_parts <= 1:
-        kernel(0, num_rows, *arguments)
+        loop(0, num_turns, *arguments)
         return
-    bounds = [num_rows * part // num_parts for part in range(num_parts + 1)]
-    others = [_pool(num_parts - 1).submit(kernel, first, last, *arguments) for first, last in pairwise(bounds[1:])]
-    kernel(0, bounds[1], *arguments)
+    bounds = [num_turns * part // num_parts for part in range(num_parts + 1)]
+    pool = _pool(num_threads - 1)
+    others = [pool.submit(loop, first, last, *arguments) for first, last in pairwise(bounds[1:])]
+    loop(0, bounds[1], *arguments)
     for other in others:
         other.result()
 

@@ -7,7 +7,6 @@ import queue
 import threading
 
 import torch
-from torch import Tensor
 from torch.nn.attention.varlen import varlen_attn
 
 from engine.attention import KVCache
@@ -15,20 +14,19 @@ from engine.cache import BlockAllocator
 from engine.cache_plan import plan_cache
 from engine.checkpoint import Checkpoint
 from engine.config import EngineConfig
-from engine.detokenizer import TextStream, TokenBytes, make_detokenizer
+from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
-from engine.gpu_runner import GpuRunner
+from engine.flight import Flight
+from engine.gpu_runner import GpuRunner, suits
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
-from engine.penalties import Penalties
 from engine.prefix_cache import PrefixCache
-from engine.repetition import LoopDetector, NgramRule
 from engine.request import FinishReason, Output, PromptImage, Request
 from engine.runner import Runner
 from engine.sampler import SampledToken, Sampler
-from engine.sampling_params import SamplingParams
 from engine.scheduler import Batch, Scheduler
 from engine.sequence import Sequence
+from engine.sequence_maker import SequenceMaker
 
 logger = logging.getLogger(__name__)
 
@@ -47,30 +45,35 @@ class Engine:
         if checkpoint.device.type == "cpu":
             torch.set_num_threads(config.num_threads or max(1, num_cores() - 1))
         self._checkpoint = checkpoint
-        self._token_bytes = TokenBytes(checkpoint.tokenizer.backend_tokenizer)
         self._max_sequences = config.max_sequences
-        self._default_max_tokens = config.default_max_tokens
-        self._max_repetition_tokens = config.max_repetition_tokens
         plan = plan_cache(checkpoint, config)
         self.max_context = plan.max_context
+        self._make_sequences = SequenceMaker(checkpoint.tokenizer.backend_tokenizer, config, plan.max_context)
         self._prefix_cache = PrefixCache(BlockAllocator(plan.num_tokens))
-        self._shares_prefixes = config.prefix_cache
         # A token more than is handed out, which padding may write to.
         cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens + 1, checkpoint.dtype, checkpoint.device)
         self._scheduler = Scheduler(self._prefix_cache, config.max_step_tokens)
         on_gpu = checkpoint.device.type == "cuda"
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
-        if on_gpu and checkpoint.dtype != torch.float32:  # for which there is no kernel
+        if suits(checkpoint.decoder, cache):
             self._runner = GpuRunner(checkpoint.decoder, cache, varlen_attn, plan.max_context)
         with torch.inference_mode():
             self._runner.warm_up(config.max_sequences)
         self._image_encoding = ImageEncoding(checkpoint.vision, config.max_step_views or (16 if on_gpu else 1))
-        self._sampler = Sampler(checkpoint.eos_token_ids, checkpoint.suppressed_token_ids)
+        # A CPU computes while it is asked to: there is nothing to do meanwhile.
+        self._runs_ahead = on_gpu
+        self._flight: Flight | None = None
+        self._sampler = Sampler(checkpoint.eos_token_ids, checkpoint.suppressed_token_ids, checkpoint.device)
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._room = threading.Condition()
         self._num_inside = 0
         self._is_stopping = False
         self._thread = threading.Thread(target=self._loop, name="engine-loop", daemon=True)
+
+    @property
+    def token_bytes(self) -> TokenBytes:
+        """What tokens say, byte by byte."""
+        return self._make_sequences.token_bytes
 
     @property
     def num_sequences(self) -> int:
@@ -170,7 +173,7 @@ class Engine:
             if request is None:
                 return False
             try:
-                sequences = self._sequences(request)
+                sequences = self._make_sequences(request)
             except Exception:
                 logger.exception("a request could not be begun")
                 self._refuse(request, StepFailed(_FAILED))
@@ -185,52 +188,55 @@ class Engine:
         request.num_unfinished = 0
         request.listener.on_error(error)
 
-    def _sequences(self, request: Request) -> list[Sequence]:
-        params = request.params
-        max_tokens = params.max_tokens or min(self._default_max_tokens, self._max_output(request))
-        max_tokens = max(max_tokens, params.min_tokens)
-        tokenizer = self._checkpoint.tokenizer.backend_tokenizer
-        return [
-            Sequence(
-                request,
-                choice,
-                TextStream(make_detokenizer(tokenizer, self._token_bytes, params.skip_special_tokens), params.stop),
-                max_tokens,
-                self._ngram_rule(params),
-                self._loop_detector(params),
-                Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
-                # Tokens that stand for an image do not say which one.
-                shares_prefix=self._shares_prefixes and not request.prompt.images,
-            )
-            for choice in range(params.n)
-        ]
-
-    def _ngram_rule(self, params: SamplingParams) -> NgramRule | None:
-        if params.no_repeat_ngram_size == 0:
-            return None
-        find = self._checkpoint.tokenizer.backend_tokenizer.token_to_id
-        # What is no token of this model can't come, and needs no leave to.
-        tokens = (find(token) if isinstance(token, str) else token for token in params.no_repeat_ngram_whitelist)
-        whitelist = frozenset(token for token in tokens if token is not None)
-        return NgramRule(params.no_repeat_ngram_size, params.no_repeat_ngram_window, whitelist)
-
-    def _loop_detector(self, params: SamplingParams) -> LoopDetector | None:
-        given = params.max_repetition_tokens
-        max_tokens = self._max_repetition_tokens if given is None else given
-        return LoopDetector(max_tokens) if max_tokens else None
-
     def _step(self) -> None:
         self._drop_cancelled()
         self._encode_images()
+        if self._flight and any(sequence.needs_tokens for sequence in self._flight.sequences):
+            self._land(self._take_flight())
         batch = self._scheduler.schedule()
-        if not batch:
+        launched = self._launch(batch) if batch else None
+        # While the device computes that, the tokens of the step before are read and sent.
+        self._land(self._take_flight(), launched)
+        if self._runs_ahead:
+            self._flight = launched
+        else:
+            self._land(launched)
+
+    def _launch(self, batch: Batch) -> Flight | None:
+        """Begin a step; None where it fails."""
+        try:
+            logits = self._runner.run(batch, self._flight.ahead if self._flight else None)
+            sequences = [chunk.sequence for chunk in batch if chunk.is_last]
+            sampled = self._sampler.sample(logits, sequences)
+        except Exception:
+            self._fail_step([chunk.sequence for chunk in batch])
+            return None
+        self._scheduler.advance(batch)
+        return Flight(sequences, sampled)
+
+    def _take_flight(self) -> Flight | None:
+        flight, self._flight = self._flight, None
+        return flight
+
+    def _land(self, flight: Flight | None, later: Flight | None = None) -> None:
+        """Read the tokens of a step, and say what they say; `later` was launched on top of it."""
+        if flight is None:
             return
         try:
-            logits = self._runner.run(batch)
-            self._postprocess(batch, logits)
+            for sequence, place, token in flight.read():
+                if later and token.is_new:
+                    later.drop(sequence)
+                output = self._extend(sequence, place, token)
+                if output.finish_reason:
+                    self._finish(sequence, output)
+                else:
+                    sequence.request.listener.on_output(output)
         except Exception:
-            logger.exception("a step of %d sequences failed", len(batch))
-            self._fail([chunk.sequence for chunk in batch], StepFailed(_FAILED))
+            self._fail_step(flight.sequences)
+
+    def _fail_step(self, sequences: list[Sequence]) -> None:
+        logger.exception("a step of %d sequences failed", len(sequences))
+        self._fail(sequences, StepFailed(_FAILED))
 
     def _encode_images(self) -> None:
         """Encode images of waiting requests, as many as a step may; the others' tokens are held up no longer."""
@@ -257,21 +263,11 @@ class Engine:
             if sequence.request.is_cancelled:
                 self._finish(sequence, Output(sequence.choice, "", 0, finish_reason="cancelled"))
 
-    def _postprocess(self, batch: Batch, logits: Tensor) -> None:
-        self._scheduler.advance(batch)
-        sequences = [chunk.sequence for chunk in batch if chunk.end == len(chunk.sequence.tokens)]
-        for sequence, sampled in zip(sequences, self._sampler.sample(logits, sequences), strict=True):
-            output = self._extend(sequence, sampled)
-            if output.finish_reason:
-                self._finish(sequence, output)
-            else:
-                sequence.request.listener.on_output(output)
-
-    def _extend(self, sequence: Sequence, sampled: SampledToken) -> Output:
-        """Append a token to a sequence, and see whether it ends there."""
+    def _extend(self, sequence: Sequence, index: int, sampled: SampledToken) -> Output:
+        """See whether a sequence ends with the token at an index."""
         params, token = sequence.request.params, sampled.token_id
-        sequence.tokens.append(token)
-        may_stop = sequence.num_output_tokens >= params.min_tokens
+        num_output_tokens = index + 1 - sequence.num_prompt_tokens
+        may_stop = num_output_tokens >= params.min_tokens
         is_eos = token in self._checkpoint.eos_token_ids and not params.ignore_eos
         if is_eos or token in params.stop_tokens:
             text, _ = sequence.text.flush()
@@ -281,7 +277,7 @@ class Engine:
         text, stopped = sequence.text.decode(token, may_stop)
         reason: FinishReason | None = "stop" if stopped else None
         is_loop = sequence.loop_detector is not None and sequence.loop_detector.append(token) and may_stop
-        if reason is None and (is_loop or sequence.num_output_tokens == sequence.max_tokens):
+        if reason is None and (is_loop or num_output_tokens == sequence.max_tokens):
             rest, stopped = sequence.text.flush()
             text, reason = text + rest, "stop" if stopped else "repetition" if is_loop else "length"
         return Output(sequence.choice, text, 1, sampled.logprob, reason)

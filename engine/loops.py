@@ -151,61 +151,65 @@ def rotate(first: int, last: int, x: Array, cos: Array, sin: Array, out: Array) 
 
 @cache
 def attend(key_dim: int, value_dim: int) -> Any:
-    """The loop for heads of one length: known to the compiler, it is unrolled."""
+    """The loop over pairs of a sequence and a head of the cache; the compiler knows the lengths, and unrolls them."""
+
+    @_loop
+    def see(row: Array, keys: Array, values: Array, next_keys: Array, shares: Array, mix: Array) -> None:
+        """Mix the values by how much the row looks at their keys; `shares` is room for a number for each of them."""
+        highest = np.float32(-np.inf)
+        for token in range(len(keys)):
+            _fetch_row(values, token)
+            score = np.float32(0)
+            for i in range(key_dim):
+                score += row[i] * _read(keys[token, i])
+            shares[token] = score
+            highest = max(highest, score)
+        total = np.float32(0)
+        for token in range(len(keys)):
+            share = _exp(shares[token] - highest)
+            shares[token] = share
+            total += share
+        mix[:] = 0
+        # Four at a time: the mix is written to memory and read again for each turn.
+        num_grouped = len(keys) - len(keys) % 4
+        for token in range(0, num_grouped, 4):
+            for i in range(4):
+                _fetch_row(next_keys, token + i)
+            a, b, c, d = shares[token], shares[token + 1], shares[token + 2], shares[token + 3]
+            for i in range(value_dim):
+                first, second = _read(values[token, i]), _read(values[token + 1, i])
+                third, fourth = _read(values[token + 2, i]), _read(values[token + 3, i])
+                mix[i] += a * first + b * second + c * third + d * fourth
+        for token in range(num_grouped, len(keys)):
+            share = shares[token]
+            for i in range(value_dim):
+                mix[i] += share * _read(values[token, i])
+        for i in range(value_dim):
+            mix[i] /= total
 
     @_loop
     def loop(
         first: int, last: int, query: Array, key: Array, value: Array, keys: Array, values: Array, starts: Array,
         lengths: Array, scale: Any, out: Array,
     ) -> None:  # fmt: skip
-        num_shared = query.shape[1] // keys.shape[0]
-        shares = np.empty(lengths[first:last].max(), np.float32)
+        num_heads = keys.shape[0]
+        num_shared = query.shape[1] // num_heads
+        shares = np.empty(lengths.max(), np.float32)
         row, mix = np.empty(key_dim, np.float32), np.empty(value_dim, np.float32)
-        for sequence in range(first, last):
-            start, length = starts[sequence], lengths[sequence]
-            for head in range(keys.shape[0]):
+        for pair in range(first, last):
+            sequence, head = pair // num_heads, pair % num_heads
+            begin, end = starts[sequence], starts[sequence] + lengths[sequence]
+            for i in range(key_dim):
+                keys[head, end - 1, i] = key[sequence, head, i]
+            for i in range(value_dim):
+                values[head, end - 1, i] = value[sequence, head, i]
+            past_keys, past_values = keys[head, begin:end], values[head, begin:end]
+            next_keys = keys[min(head + 1, num_heads - 1), begin:end]
+            for query_head in range(head * num_shared, (head + 1) * num_shared):
                 for i in range(key_dim):
-                    keys[head, start + length - 1, i] = key[sequence, head, i]
+                    row[i] = _read(query[sequence, query_head, i]) * scale
+                see(row, past_keys, past_values, next_keys, shares, mix)
                 for i in range(value_dim):
-                    values[head, start + length - 1, i] = value[sequence, head, i]
-            for head in range(query.shape[1]):
-                past_keys = keys[head // num_shared, start : start + length]
-                past_values = values[head // num_shared, start : start + length]
-                next_keys = keys[min(head + 1, query.shape[1] - 1) // num_shared, start : start + length]
-                for i in range(key_dim):
-                    row[i] = _read(query[sequence, head, i]) * scale
-                highest = np.float32(-np.inf)
-                for token in range(length):
-                    _fetch_row(past_values, token)
-                    score = np.float32(0)
-                    for i in range(key_dim):
-                        score += row[i] * _read(past_keys[token, i])
-                    shares[token] = score
-                    highest = max(highest, score)
-                total = np.float32(0)
-                for token in range(length):
-                    share = _exp(shares[token] - highest)
-                    shares[token] = share
-                    total += share
-                mix[:] = 0
-                # Four at a time: the mix is written to memory and read again for each turn.
-                num_grouped = length - length % 4
-                for token in range(0, num_grouped, 4):
-                    for i in range(4):
-                        _fetch_row(next_keys, token + i)
-                    a, b, c, d = shares[token], shares[token + 1], shares[token + 2], shares[token + 3]
-                    for i in range(value_dim):
-                        mix[i] += (
-                            a * _read(past_values[token, i])
-                            + b * _read(past_values[token + 1, i])
-                            + c * _read(past_values[token + 2, i])
-                            + d * _read(past_values[token + 3, i])
-                        )
-                for token in range(num_grouped, length):
-                    share = shares[token]
-                    for i in range(value_dim):
-                        mix[i] += share * _read(past_values[token, i])
-                for i in range(value_dim):
-                    out[sequence, head, i] = _rounded(mix[i] / total, out)
+                    out[sequence, query_head, i] = _rounded(mix[i], out)
 
     return loop

@@ -34,6 +34,7 @@ class PrefixCache:
         """Of each known block: the extent it lies in, and its own first position."""
         self._left: dict[int, list[bytes]] = {}
         """The blocks of each extent that no sequence uses any more; the least recently used extent comes first."""
+        self._num_held = 0
 
     @property
     def num_blocks(self) -> int:
@@ -42,15 +43,16 @@ class PrefixCache:
     @property
     def num_free_blocks(self) -> int:
         """Of which none belongs to a sequence; what was left behind counts, for it is given up when needed."""
-        return self._allocator.num_free_blocks + sum(map(self._allocator.num_blocks_at, self._left))
+        return self.num_blocks - self._num_held  # read by other threads too
 
     def allocate(self, num_tokens: int) -> int | None:
         """Return the first position of an extent; None while there is no room, whatever is given up for it."""
-        while True:
-            start = self._allocator.allocate(num_tokens)
-            if start is not None or not self._left:
-                return start
+        if not self._allocator.fits(num_tokens, self._left):
+            return None
+        while (start := self._allocator.allocate(num_tokens)) is None:
             self._give_up(next(iter(self._left)))
+        self._num_held += self._allocator.num_blocks_at(start)
+        return start
 
     def find(self, keys: Sequence[bytes]) -> list[int]:
         """Positions of the longest known beginning, block by block."""
@@ -75,6 +77,7 @@ class PrefixCache:
 
         Those that no other extent holds are kept.
         """
+        self._num_held -= self._allocator.num_blocks_at(start)
         self.note(start, keys)
         own = [block for block, key in enumerate(keys) if self._places[key][0] == start]
         if not own:

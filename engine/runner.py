@@ -8,9 +8,21 @@ import torch
 from torch import Tensor
 
 from engine.attention import KVCache, Segment, StepAttention
+from engine.device import to_device
 from engine.models.decoder import Decoder
 from engine.prefix_cache import runs
 from engine.scheduler import Batch
+from engine.sequence import UNREAD, Sequence
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """The tokens that the last step chose, while they are on the device alone."""
+
+    tokens: Tensor
+    """`[num_rows]`, int64; negative where one has to be chosen anew, and what is computed from it is dropped."""
+    rows: dict[Sequence, int]
+    """Of the sequences that go on with them."""
 
 
 @dataclass(slots=True)
@@ -23,9 +35,11 @@ class Step:
     segments: list[Segment] = field(default_factory=list)
     last_rows: list[int] = field(default_factory=list)
     """Rows that reach their sequence's end."""
+    unread: list[tuple[int, int]] = field(default_factory=list)
+    """Rows whose token is on the device alone, each with its row among those."""
 
     @classmethod
-    def of(cls, batch: Batch) -> Step:
+    def of(cls, batch: Batch, ahead: Ahead | None = None) -> Step:
         step = cls()
         for chunk in batch:
             start = chunk.sequence.cache_start
@@ -36,6 +50,9 @@ class Step:
             step.segments.append(Segment(chunk.num_tokens, start, chunk.end))
             if chunk.is_last:
                 step.last_rows.append(len(step.tokens) - 1)
+            if step.tokens[-1] == UNREAD:
+                assert ahead is not None
+                step.unread.append((len(step.tokens) - 1, ahead.rows[chunk.sequence]))
         return step
 
 
@@ -48,20 +65,27 @@ class Runner:
         self._device = device
 
     def warm_up(self, max_sequences: int) -> None:
-        """Compile what decode steps of so many sequences need: the first requests shall not wait for it."""
+        """Make ready for decode steps of up to so many sequences: no request shall wait for what is compiled once."""
         spare = self._cache.keys.shape[2] - 1  # belongs to no sequence
-        step = Step([0], [0], [spare], [Segment(1, spare, 1)], [0])
-        self._compute(step, self._decoder.embed(self._tensor(step.tokens)))
+        for n in (1, min(2, max_sequences)):  # rows of one are laid out as a whole tensor is, those of more are not
+            step = Step([0] * n, [0] * n, [spare] * n, [Segment(1, spare, 1)] * n, list(range(n)))
+            self._compute(step, self._decoder.embed(self._tensor(step.tokens)))
 
-    def run(self, batch: Batch) -> Tensor:
+    def run(self, batch: Batch, ahead: Ahead | None = None) -> Tensor:
         """Compute the batch's tokens; their keys and values are in the cache afterwards.
+
+        Args:
+            batch: what to compute.
+            ahead: the last step's tokens, if they are not read yet.
 
         Returns:
             `[num_last_chunks, vocab_size]` in float32, a row for each chunk that reaches its sequence's end.
         """
         self._copy_known(batch)
-        step = Step.of(batch)
-        embeddings = self._decoder.embed(self._tensor(step.tokens))
+        step = Step.of(batch, ahead)
+        tokens = self._tensor(step.tokens)
+        put_unread(tokens, step, ahead)
+        embeddings = self._decoder.embed(tokens)
         _place_images(embeddings, batch)
         return self._compute(step, embeddings)
 
@@ -82,7 +106,15 @@ class Runner:
                 destination += num_tokens
 
     def _tensor(self, values: list[int]) -> Tensor:
-        return torch.tensor(values, dtype=torch.long, device=self._device)
+        return to_device(values, self._device)
+
+
+def put_unread(tokens: Tensor, step: Step, ahead: Ahead | None) -> None:
+    """Put tokens that are on the device alone where a step needs them, in `[num_tokens]` or more."""
+    if step.unread:
+        assert ahead is not None
+        rows, sources = to_device(step.unread, tokens.device).unbind(1)
+        tokens[rows] = ahead.tokens[sources].clamp(min=0).to(tokens.dtype)
 
 
 def _place_images(embeddings: Tensor, batch: Batch) -> None:

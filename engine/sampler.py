@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine.device import to_device
 from engine.request import TokenLogprob
 from engine.sampling_params import SamplingParams
 from engine.sequence import Sequence
@@ -21,6 +22,41 @@ _NOTHING, _TOO_FEW = -1, -2
 class SampledToken:
     token_id: int
     logprob: TokenLogprob | None
+    is_new: bool = False
+    """Whether it was chosen anew when it was read."""
+
+
+class Sampled:
+    """The next tokens of some rows, which the device may still be choosing."""
+
+    def __init__(
+        self, sequences: list[Sequence], tokens: Tensor, drawing: Drawing | None, logprobs: dict[int, Tensor]
+    ) -> None:
+        """`tokens` are `[num_rows]` int64; some may have to be chosen anew, by `drawing`, when they are read."""
+        self.tokens = tokens
+        self._sequences, self._drawing, self._logprobs = sequences, drawing, logprobs
+        self._copy, self._event = tokens, None
+        if tokens.is_cuda:
+            # Read behind nothing that is launched from now on.
+            self._copy = torch.empty_like(tokens, device="cpu", pin_memory=True)
+            self._copy.copy_(tokens, non_blocking=True)
+            self._event = torch.cuda.current_stream().record_event()
+
+    def read(self) -> list[SampledToken]:
+        """Wait for the tokens."""
+        if self._event:
+            self._event.synchronize()
+        return [self._read(row, token) for row, token in enumerate(self._copy.tolist())]
+
+    def _read(self, row: int, token: int) -> SampledToken:
+        is_new = token == _TOO_FEW
+        if is_new:
+            assert self._drawing is not None
+            token = self._drawing.draw_of_all(row)
+        logprobs = self._logprobs.get(row)
+        return SampledToken(
+            token, None if logprobs is None else _logprob(logprobs, token, self._sequences[row]), is_new
+        )
 
 
 class Sampler:
@@ -30,31 +66,34 @@ class Sampler:
     batch, a seeded request gets the same tokens. The rows are computed together, and waited for once.
     """
 
-    def __init__(self, eos_token_ids: frozenset[int], suppressed_token_ids: frozenset[int] = frozenset()) -> None:
+    def __init__(
+        self, eos_token_ids: frozenset[int], suppressed_token_ids: frozenset[int], device: torch.device
+    ) -> None:
         self._eos_token_ids = eos_token_ids
-        self._suppressed_token_ids = sorted(suppressed_token_ids)
+        self._suppressed = suppressed_token_ids
+        self._suppressed_index = to_device(list(suppressed_token_ids), device)
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> list[SampledToken]:
+    def sample(self, logits: Tensor, sequences: list[Sequence]) -> Sampled:
         """Choose a token for each row.
 
         Args:
             logits: `[num_rows, vocab_size]`, float32; changed in place.
             sequences: the sequence of each row.
         """
-        raw = {
+        logprobs = {
             row: logits[row].log_softmax(-1)
             for row, sequence in enumerate(sequences)
             if sequence.request.params.logprobs is not None
         }
-        if self._suppressed_token_ids:
-            logits[:, self._suppressed_token_ids] = -torch.inf
+        logits.index_fill_(1, self._suppressed_index, -torch.inf)
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
-        tokens = _choose(logits, sequences)
-        return [
-            SampledToken(token, _logprob(raw[row], token, sequences[row]) if row in raw else None)
-            for row, token in enumerate(tokens)
-        ]
+        tokens = logits.argmax(-1)
+        rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
+        drawing = Drawing(logits, sequences, rows) if rows else None
+        if drawing:
+            drawing.put_into(tokens)
+        return Sampled(sequences, tokens, drawing, logprobs)
 
     def _adjust(self, logits: Tensor, sequence: Sequence) -> None:
         """Apply penalties, biases and bans to one row, `[vocab_size]`, in place."""
@@ -62,37 +101,41 @@ class Sampler:
         if sequence.penalties:
             sequence.penalties.apply(logits, sequence.tokens)
         if params.logit_bias:
-            biases = params.token_bias
-            logits[list(biases)] += torch.tensor(list(biases.values()), device=logits.device)
-        if sequence.ngram_rule and (banned := sequence.ngram_rule.banned()):
-            tokens = list(banned)
-            scores = logits[tokens]
-            logits[tokens] = -torch.inf
-            if logits.max() == -torch.inf:  # nothing else is left to say
-                logits[tokens] = scores
+            tokens = to_device(list(params.token_bias), logits.device)
+            logits[tokens] += to_device(list(params.token_bias.values()), logits.device, logits.dtype)
+        if sequence.ngram_rule:
+            banned = sequence.ngram_rule.banned()
+            if len(banned | self._suppressed) < len(logits):  # else nothing is left to say
+                logits.index_fill_(0, to_device(list(banned), logits.device), -torch.inf)
         if sequence.num_output_tokens < params.min_tokens:
-            logits[list(self._eos_token_ids | params.stop_tokens)] = -torch.inf
+            ends = to_device(list(self._eos_token_ids | params.stop_tokens), logits.device)
+            logits.index_fill_(0, ends, -torch.inf)
 
 
-def _choose(logits: Tensor, sequences: list[Sequence]) -> list[int]:
-    """A token for each row of the adjusted logits: the best one, or one that is drawn."""
-    best = logits.argmax(-1)
-    rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
-    if not rows:
-        greedy: list[int] = best.tolist()
-        return greedy
-    params = [sequences[row].request.params for row in rows]
-    points = torch.tensor([sequences[row].rng.random() for row in rows], dtype=torch.float64, device=logits.device)
-    probabilities = _probabilities(logits if len(rows) == len(sequences) else logits[rows], params)
-    drawn = _draw(probabilities, params, points, _NUM_CANDIDATES)
-    tokens: list[int] = torch.cat((best, drawn)).tolist()  # the one wait for the device
-    tokens, drawn_tokens = tokens[: len(sequences)], tokens[len(sequences) :]
-    for i, (row, token) in enumerate(zip(rows, drawn_tokens, strict=True)):
-        if token == _TOO_FEW:
-            token = int(_draw(probabilities[i : i + 1], params[i : i + 1], points[i : i + 1], logits.shape[-1]))
-        if token != _NOTHING:
-            tokens[row] = token
-    return tokens
+class Drawing:
+    """Draws for those rows of the adjusted logits that are not greedy."""
+
+    def __init__(self, logits: Tensor, sequences: list[Sequence], rows: list[int]) -> None:
+        self._rows = rows
+        self._params = [sequences[row].request.params for row in rows]
+        points = [sequences[row].draw() for row in rows]
+        self._points = to_device(points, logits.device, torch.float64)
+        self._index = to_device(rows, logits.device)
+        chosen = logits if len(rows) == len(sequences) else logits[self._index]
+        self._probabilities = _probabilities(chosen, self._params)
+
+    def put_into(self, tokens: Tensor) -> None:
+        """Replace what is drawn in `[num_rows]`, where there is anything to draw; `_TOO_FEW` where it takes longer."""
+        drawn = _draw(self._probabilities, self._params, self._points, _NUM_CANDIDATES)
+        tokens[self._index] = torch.where(drawn == _NOTHING, tokens[self._index], drawn)
+
+    def draw_of_all(self, row: int) -> int:
+        """The token of one row, with all of the vocabulary sorted."""
+        i = self._rows.index(row)
+        one = slice(i, i + 1)
+        probabilities = self._probabilities[one]
+        token = int(_draw(probabilities, self._params[one], self._points[one], probabilities.shape[-1]))
+        return int(probabilities.argmax()) if token == _NOTHING else token
 
 
 def _probabilities(logits: Tensor, params: list[SamplingParams]) -> Tensor:
@@ -109,10 +152,9 @@ def _draw(probabilities: Tensor, params: list[SamplingParams], points: Tensor, n
     cut = [row for row, given in enumerate(params) if given.top_k > 0 or given.top_p < 1]
     if not cut:
         return _invert(probabilities, points)
-    tokens = torch.empty(len(params), dtype=torch.long, device=points.device)
-    if whole := [row for row in range(len(params)) if row not in cut]:
-        tokens[whole] = _invert(probabilities[whole], points[whole])
-    tokens[cut] = _draw_best(probabilities[cut], [params[row] for row in cut], points[cut], num_candidates)
+    rows = to_device(cut, points.device)
+    tokens = _invert(probabilities, points)
+    tokens[rows] = _draw_best(probabilities[rows], [params[row] for row in cut], points[rows], num_candidates)
     return tokens
 
 
@@ -121,7 +163,9 @@ def _draw_best(probabilities: Tensor, params: list[SamplingParams], points: Tens
     vocab_size = probabilities.shape[-1]
     kept, ids = probabilities.topk(min(num_candidates, vocab_size))
     size = kept.shape[-1]
-    top_k = _column([given.top_k if given.top_k > 0 else vocab_size for given in params], probabilities)
+    top_k = _column(
+        [min(given.top_k, vocab_size) if given.top_k > 0 else vocab_size for given in params], probabilities
+    )
     top_p = _column([given.top_p for given in params], probabilities)
     kept.masked_fill_(torch.arange(size, device=kept.device) >= top_k, 0)
     # top_p is a share of what top_k left, and of everything where there is no top_k.
@@ -129,7 +173,8 @@ def _draw_best(probabilities: Tensor, params: list[SamplingParams], points: Tens
     before = kept.cumsum(-1) - kept
     is_outside = before >= top_p * mass
     is_outside[:, 0] = False
-    is_short = ((top_k > size) & ~is_outside[:, -1:]).squeeze(-1)
+    # More than are sorted may be wanted; with a top_k, what they hold together is not even known.
+    is_short = ((top_k > size) & (~is_outside[:, -1:] | (top_k < vocab_size))).squeeze(-1)
     index = _invert(kept.masked_fill(is_outside, 0), points)
     tokens = torch.where(index == _NOTHING, index, ids.gather(-1, index.clamp(min=0)[:, None]).squeeze(-1))
     return tokens.masked_fill(is_short, _TOO_FEW) if size < vocab_size else tokens
@@ -145,7 +190,7 @@ def _invert(probabilities: Tensor, points: Tensor) -> Tensor:
 
 def _column(values: list[float] | list[int], like: Tensor) -> Tensor:
     """`[num_rows, 1]`."""
-    return torch.tensor(values, dtype=like.dtype, device=like.device)[:, None]
+    return to_device(values, like.device, like.dtype)[:, None]
 
 
 def _logprob(logprobs: Tensor, token: int, sequence: Sequence) -> TokenLogprob:

@@ -35,7 +35,7 @@ class SamplingParams(BaseModel):
     min_tokens: int = Field(0, ge=0)
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
-    top_k: int = Field(0, ge=-1)
+    top_k: int = Field(0, ge=-1, le=2**31 - 1)
     min_p: float = Field(0.0, ge=0, le=1)
     seed: int | None = None
     stop: list[Annotated[str, Field(min_length=1)]] = Field([], max_length=MAX_STOP_STRINGS, fail_fast=True)

@@ -68,6 +68,8 @@ class Scheduler:
         for sequence in ordered:
             if budget == 0:
                 break
+            if sequence.is_full:
+                continue  # its last token is not read yet
             start, known = sequence.num_computed, list[int]()
             if start == 0:
                 wanted = sequence.keys[: (len(sequence.tokens) - 1) // BLOCK_SIZE]
@@ -104,6 +106,7 @@ class Scheduler:
 
     def _admit(self) -> None:
         while self._waiting and self._waiting[0].request.is_encoded:
+            self._cache.find(self._waiting[0].keys)  # what it can use is the last to be given up for it
             start = self._cache.allocate(self._waiting[0].max_length)
             if start is None:
                 return

@@ -16,9 +16,16 @@ if TYPE_CHECKING:
     from engine.penalties import Penalties
 
 
+UNREAD = -1
+"""Stands for a token that is on the device alone."""
+
+
 @dataclass(slots=True, eq=False)
 class Sequence:
-    """Tokens of prompt and output. Those below `num_computed` have their keys and values in the cache."""
+    """Tokens of prompt and output. Those below `num_computed` have their keys and values in the cache.
+
+    A token that the device has chosen and nobody has read yet is `UNREAD`.
+    """
 
     request: Request
     choice: int
@@ -35,14 +42,15 @@ class Sequence:
     num_computed: int = 0
     cache_start: int | None = None
     """First position of its extent in the cache; None while it has none."""
-    rng: random.Random = field(init=False)
+    _rng: random.Random = field(init=False)
+    _drawn: tuple[int, float] = field(init=False, default=(-1, 0.0))
 
     def __post_init__(self) -> None:
         self.tokens = list(self.request.prompt.tokens)
         self.keys = block_keys(self.tokens) if self.shares_prefix else []
         seed = self.request.params.seed
         # Each choice of a seeded request has a stream of numbers of its own, and the same one every time.
-        self.rng = random.Random(None if seed is None else f"{seed}/{self.choice}")
+        self._rng = random.Random(None if seed is None else f"{seed}/{self.choice}")
 
     @property
     def num_prompt_tokens(self) -> int:
@@ -55,6 +63,22 @@ class Sequence:
     @property
     def num_uncomputed(self) -> int:
         return len(self.tokens) - self.num_computed
+
+    @property
+    def is_full(self) -> bool:
+        """Whether its last token is chosen, read or not."""
+        return self.num_output_tokens >= self.max_tokens
+
+    @property
+    def needs_tokens(self) -> bool:
+        """Whether choosing its next token takes all that it said before, or more than the token is asked for."""
+        return bool(self.penalties or self.ngram_rule) or self.request.params.logprobs is not None
+
+    def draw(self) -> float:
+        """The random number that chooses the next token: the same one, however often that is tried."""
+        if self._drawn[0] != self.num_output_tokens:
+            self._drawn = self.num_output_tokens, self._rng.random()
+        return self._drawn[1]
 
     def computed_keys(self) -> list[bytes]:
         """Of all full blocks that are computed, the output's too; none where they are not shared."""

@@ -56,7 +56,7 @@ class EngineModel:
             self._prepare()
         except LoadError as error:
             raise pb_utils.TritonModelException(str(error)) from None
-        self._token_bytes = TokenBytes(self._checkpoint.tokenizer.backend_tokenizer)
+        self._token_bytes = self._engine.token_bytes
         self._counters = PromptCounters({"model": args["model_name"], "version": args["model_version"]})
         self._sender = Sender(self._engine)
         self._engine.start()

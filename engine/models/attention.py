@@ -79,9 +79,7 @@ class LatentAttention:
         self._to_latent = to_both[:, : self._key_dim].contiguous()  # [num_heads, key_dim, rank]
         self._to_value = to_both[:, self._key_dim :].transpose(1, 2).contiguous()  # [num_heads, rank, value_dim]
         self._out = linears.fuse(module.o_proj)
-        # Rows up to which looking at latents costs fewer products than making keys and values of them all.
-        made = self._rank * (self._key_dim + self._value_dim)
-        self._max_absorbed = made // max(1, 2 * self._rank - self._key_dim - self._value_dim)
+        self._max_absorbed = max_absorbed_rows(self._rank, self._key_dim, self._value_dim)
 
     def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
         query, latent, key = self._down(x).tensor_split((-self._rank - self._rope_dim, -self._rope_dim), dim=-1)
@@ -90,8 +88,8 @@ class LatentAttention:
         plain, rotated = query.view(len(x), self._num_heads, -1).tensor_split((self._key_dim,), dim=-1)
         turned = rotate(torch.cat((rotated, key[:, None]), dim=1), self._num_heads + 1, rotary)
         latent = rms_norm(latent, self._latent_norm)[:, None]
-        attention.write(layer, torch.cat((latent, turned[:, -1:].to(x.dtype)), dim=-1))
-        out: Tensor = self._out(self._attend(layer, plain, turned[:, :-1], attention).to(x.dtype).flatten(1))
+        attention.write(layer, torch.cat((latent, turned[:, -1:]), dim=-1))
+        out: Tensor = self._out(self._attend(layer, plain, turned[:, :-1], attention).flatten(1))
         return out
 
     def _attend(self, layer: int, plain: Tensor, rotated: Tensor, attention: StepAttention) -> Tensor:
@@ -103,24 +101,28 @@ class LatentAttention:
         if few:
             end = sum(few)
             absorbed = torch.bmm(plain[:end].transpose(0, 1), self._to_latent).transpose(0, 1)
-            rows = torch.cat((absorbed, rotated[:end].to(absorbed.dtype)), dim=-1)
+            rows = torch.cat((absorbed, rotated[:end]), dim=-1)
             latents = attention.see_latents(layer, rows, few, self._rank, self._scale)
-            values = torch.bmm(latents.to(plain.dtype).transpose(0, 1), self._to_value)
+            values = torch.bmm(latents.transpose(0, 1), self._to_value)
             outputs.append(values.transpose(0, 1))
         if many:
-            query = torch.split(torch.cat((plain, rotated.to(plain.dtype)), dim=-1)[sum(few) :], many)
+            query = torch.split(torch.cat((plain, rotated), dim=-1)[sum(few) :], many)
             outputs += [self._see_made(layer, i, part, attention) for i, part in enumerate(query, num_few)]
-        return torch.cat([output.to(plain.dtype) for output in outputs])
+        return torch.cat(outputs)
 
     def _see_made(self, layer: int, index: int, rows: Tensor, attention: StepAttention) -> Tensor:
         """`[num_rows, num_heads, key_dim + rope_dim]` to `[num_rows, num_heads, value_dim]`."""
         past = attention.past_keys(layer, index)[0]
-        latents, rotated = past.to(rows.dtype).tensor_split((self._rank,), dim=-1)
+        latents, rotated = past.tensor_split((self._rank,), dim=-1)
         made = self._expand(latents).view(len(past), self._num_heads, -1)
         plain, values = made.tensor_split((self._key_dim,), dim=-1)
         keys = torch.cat((plain, rotated[:, None].expand(-1, self._num_heads, -1)), dim=-1)
-        keys, values = (part.to(past.dtype).transpose(0, 1) for part in (keys, values))
-        return attention.see(index, rows.to(past.dtype), keys, values, self._scale)
+        return attention.see(index, rows, keys.transpose(0, 1), values.transpose(0, 1), self._scale)
+
+
+def max_absorbed_rows(rank: int, key_dim: int, value_dim: int) -> int:
+    """Rows up to which looking at latents takes fewer products than making keys and values of them all."""
+    return rank * (key_dim + value_dim) // max(1, 2 * rank - key_dim - value_dim)
 
 
 def _with_halves(linear: nn.Linear, num_heads: int, rope_dim: int) -> nn.Linear:

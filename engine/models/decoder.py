@@ -13,6 +13,8 @@ class Decoder(Protocol):
     """A decoder over one step's flat tokens, whichever sequences they belong to."""
 
     cache_shape: CacheShape
+    waits: bool
+    """Whether it looks at numbers of a step before it goes on, so that the step cannot be recorded on a GPU."""
 
     def embed(self, token_ids: Tensor) -> Tensor:
         """`[num_tokens]` to `[num_tokens, hidden_size]`."""

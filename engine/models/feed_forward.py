@@ -49,12 +49,20 @@ class Experts:
         computed = [
             down(swiglu(gate_up(part))) for part, (gate_up, down) in zip(parts, self._experts, strict=True) if len(part)
         ]
-        weighted = torch.cat(computed) * weights.flatten()[order, None]
-        return self._shared(x).index_add_(0, rows, weighted.to(x.dtype))
+        return self._shared(x) + _mixed(torch.cat(computed), weights, order).to(x.dtype)
+
+
+def grouped_products(weight: Tensor) -> bool:
+    """Whether torch multiplies groups of rows at once without waiting: bfloat16, on GPUs of compute capability 9 or 10.
+
+    On others it waits for the sizes of the groups, and multiplies one after the other.
+    """
+    is_new = weight.is_cuda and torch.cuda.get_device_capability(weight.device)[0] in (9, 10)
+    return is_new and weight.dtype == torch.bfloat16
 
 
 class GroupedExperts:
-    """The same for GPUs: one product over all experts, and nothing that waits for the device."""
+    """The same for GPUs that can: one product over all experts, and nothing that waits for the device."""
 
     def __init__(self, module: Any, linears: Linears) -> None:
         self._gate = module.gate
@@ -71,5 +79,15 @@ class GroupedExperts:
         ends = (chosen.flatten()[:, None] == experts).sum(0).cumsum(0).to(torch.int32)
         gate_up = F.grouped_mm(x[rows], self._gate_up, offs=ends)
         computed = F.grouped_mm(swiglu(gate_up), self._down, offs=ends)
-        weighted = computed * weights.flatten()[order, None]
-        return self._shared(x).index_add_(0, rows, weighted.to(x.dtype))
+        return self._shared(x) + _mixed(computed, weights, order).to(x.dtype)
+
+
+def _mixed(computed: Tensor, weights: Tensor, order: Tensor) -> Tensor:
+    """What the experts of each token say together, always summed in the same order.
+
+    Args:
+        computed: `[num_tokens · num_chosen, hidden_size]`, in the `order` of the experts.
+        weights: `[num_tokens, num_chosen]`.
+        order: which choice each row of `computed` is.
+    """
+    return (computed[order.argsort()].view(*weights.shape, -1) * weights[..., None]).sum(1)

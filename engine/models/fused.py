@@ -11,18 +11,18 @@ from torch import Tensor
 from engine.attention import CacheShape, StepAttention
 from engine.linear import Linears
 from engine.models.attention import AttentionLayer, HeadAttention, LatentAttention
-from engine.models.feed_forward import Experts, FeedForward, GroupedExperts
+from engine.models.feed_forward import Experts, FeedForward, GroupedExperts, grouped_products
 from engine.models.pointwise import Rotary, add_rms_norm
 
 
 class FusedLayer:
-    """One layer. It takes the weights out of transformers' module: there are never two copies of the model."""
+    """One layer. It takes the weights out of transformers' module, so that the model is not there twice."""
 
     def __init__(self, layer: Any, linears: Linears) -> None:
         self._input_norm, self._post_norm = layer.input_layernorm, layer.post_attention_layernorm
         is_latent = hasattr(layer.self_attn, "kv_lora_rank")
         self.attention: AttentionLayer = (LatentAttention if is_latent else HeadAttention)(layer.self_attn, linears)
-        self._feed_forward = _feed_forward(layer.mlp, linears)
+        self.feed_forward = _feed_forward(layer.mlp, linears)
         for part in (layer.self_attn, layer.mlp):
             for name, module in part.named_children():
                 if not name.endswith(("norm", "gate")):  # these are used as they are
@@ -34,13 +34,13 @@ class FusedLayer:
         """Take the residual stream and what the last layer adds to it; return it and what this one adds."""
         x, normed = add_rms_norm(x, change, self._input_norm)
         x, normed = add_rms_norm(x, self.attention(layer, normed, rotary, attention), self._post_norm)
-        return x, self._feed_forward(normed)
+        return x, self.feed_forward(normed)
 
 
 def _feed_forward(module: Any, linears: Linears) -> FeedForward | Experts | GroupedExperts:
     if not hasattr(module, "experts"):
         return FeedForward(module, linears)
-    return (GroupedExperts if module.gate.weight.is_cuda else Experts)(module, linears)
+    return (GroupedExperts if grouped_products(module.gate.weight) else Experts)(module, linears)
 
 
 class FusedDecoder:
@@ -51,6 +51,7 @@ class FusedDecoder:
         self._embed = inner.embed_tokens
         self._layers = [FusedLayer(layer, linears) for layer in inner.layers]
         self.cache_shape = CacheShape(len(self._layers), *self._layers[0].attention.cache_heads)
+        self.waits = any(isinstance(layer.feed_forward, Experts) for layer in self._layers)
         self._norm = inner.norm
         self._head = linears.make(model.get_output_embeddings().weight)
         self._cos, self._sin = _rotary_tables(inner, max_context)

@@ -46,4 +46,4 @@ def rotate(x: Tensor, num_heads: int, rotary: Rotary) -> Tensor:
         return kernels.rotate(x, num_heads, cos, sin)
     x = x[:, :num_heads]
     half = x.shape[-1] // 2
-    return x * cos + torch.cat((x[..., half:], x[..., :half]), dim=-1) * sin
+    return (x * cos + torch.cat((x[..., half:], x[..., :half]), dim=-1) * sin).to(x.dtype)

@@ -32,3 +32,15 @@ def test_no_room_gives_none() -> None:
     allocator = BlockAllocator(2 * BLOCK_SIZE)
     assert allocator.allocate(BLOCK_SIZE + 1) == 0
     assert allocator.allocate(1) is None
+
+
+def test_an_extent_shrinks_from_both_ends() -> None:
+    allocator = BlockAllocator(8 * BLOCK_SIZE)
+    start = allocator.allocate(6 * BLOCK_SIZE)
+    assert start == 0
+    kept = allocator.shrink(start, 2, 3)
+    assert (kept, allocator.num_blocks_at(kept), allocator.num_free_blocks) == (2 * BLOCK_SIZE, 3, 5)
+    assert not allocator.fits(4 * BLOCK_SIZE)
+    assert allocator.fits(8 * BLOCK_SIZE, [kept])
+    allocator.free(kept)
+    assert allocator.allocate(8 * BLOCK_SIZE) == 0

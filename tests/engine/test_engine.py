@@ -205,7 +205,7 @@ def test_a_failing_step_fails_its_requests_alone(
     expected = greedy(engine).text()
     run_step = engine._runner.run
 
-    def fail(batch: Any) -> Any:
+    def fail(*_: Any) -> Any:
         monkeypatch.setattr(engine._runner, "run", run_step)
         raise RuntimeError("out of memory")
 

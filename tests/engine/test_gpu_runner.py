@@ -22,7 +22,7 @@ from engine.loop import Engine
 from engine.models.feed_forward import Experts, GroupedExperts
 from engine.runner import Step
 from tests.checkpoints import VOCAB_SIZE, configs, generate, train_tokenizer
-from tests.engine.recorder import Recorder
+from tests.engine.recorder import Recorder, run
 
 StartEngine = Callable[..., Engine]
 TOKENIZER = train_tokenizer()
@@ -43,7 +43,7 @@ def plain_varlen(
     seqused_k: Tensor,
 ) -> Tensor:
     """What torch's kernel says it does, one sequence after the other."""
-    assert window_size == (-1, 0)
+    assert window_size == ((-1, -1) if max_q == 1 else (-1, 0))
     assert enable_gqa == (query.shape[1] != key.shape[1])
     outputs = []
     for i, num_keys in enumerate(seqused_k.tolist()):
@@ -62,7 +62,9 @@ def plain_varlen(
 def on_gpu_runner(engine: Engine) -> GpuRunner:
     """Let an engine that has done nothing yet compute as on a GPU."""
     runner = engine._runner
+    runner._decoder.waits = False  # as with the experts that GPUs have
     engine._runner = GpuRunner(runner._decoder, runner._cache, plain_varlen, engine.max_context)
+    engine._runs_ahead = True
     return engine._runner
 
 
@@ -88,6 +90,24 @@ def test_steps_are_recorded_before_the_first_request(start_engine: StartEngine) 
     with torch.inference_mode():
         runner.warm_up(5)
     assert [num_rows for num_rows, _ in runner._steps] == [1, 2, 4, 8]
+
+
+def test_what_cannot_be_recorded_is_computed_as_it_comes(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = run(start_engine(), list(range(30, 50)), temperature=0, max_tokens=20).text()
+    waiting, full = start_engine(), start_engine()
+    on_gpu_runner(waiting)._decoder.waits = True
+    runner = on_gpu_runner(full)
+
+    def no_memory(*_: Any) -> None:
+        raise torch.OutOfMemoryError
+
+    monkeypatch.setattr("engine.gpu_runner.DecodeStep", no_memory)
+    for engine in (waiting, full):
+        assert run(engine, list(range(30, 50)), temperature=0, max_tokens=20).text() == expected
+    assert list(runner._steps.values()) == [None]
+    assert caplog.text.count("no memory to record") == 1
 
 
 def test_grouped_experts_are_the_experts(checkpoints: dict[str, Path]) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,8 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine import kernels
+from engine import kernels, loops
+from engine.loop import Engine
+from tests.engine.recorder import Recorder
 
+ROW_LOOPS: tuple[Any, ...] = (loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate)
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -117,3 +121,20 @@ def test_what_is_not_a_number_stays_so() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_other_types_are_left_to_torch(dtype: torch.dtype) -> None:
     assert not kernels.takes(torch.zeros(1, dtype=dtype))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_nothing_is_compiled_while_requests_are_served(start_engine: Callable[..., Engine], dtype: str) -> None:
+    loops.attend.cache_clear()
+    engine = start_engine(dtype=dtype)
+
+    def num_compiled() -> int:
+        return sum(len(loop.signatures) for loop in (loops.attend(16, 16), *ROW_LOOPS))
+
+    before = num_compiled()
+    cases = [Recorder(list(range(20, 20 + length)), temperature=0, max_tokens=20) for length in (1, 3, 40)]
+    for case in cases:
+        engine.submit(case.request)
+    for case in cases:
+        case.wait()
+    assert num_compiled() == before > 0

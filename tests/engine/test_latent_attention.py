@@ -10,7 +10,7 @@ import torch
 from engine.attention import CacheShape, KVCache, Segment, StepAttention
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
-from engine.models.attention import LatentAttention
+from engine.models.attention import LatentAttention, max_absorbed_rows
 from engine.models.fused import FusedDecoder
 
 
@@ -52,7 +52,10 @@ def test_latents_and_what_is_made_of_them_give_the_same(decoder: FusedDecoder, m
         torch.testing.assert_close(steps(decoder, chunks), whole, rtol=1e-4, atol=1e-4)
 
 
-def test_real_models_absorb_up_to_where_it_costs_the_same(decoder: FusedDecoder) -> None:
-    attention = decoder._layers[0].attention
-    assert isinstance(attention, LatentAttention)
-    assert attention._max_absorbed == 32 * (16 + 24) // (64 - 16 - 24)
+def test_rows_absorb_up_to_where_it_costs_the_same() -> None:
+    rank, key_dim, value_dim = 512, 128, 128  # DeepSeek-V2's
+    limit = max_absorbed_rows(rank, key_dim, value_dim)
+    assert limit == 170
+    absorbed, made = 2 * rank, key_dim + value_dim  # products of a row and a head with each cached token
+    to_make = rank * (key_dim + value_dim)  # once for each cached token and head
+    assert limit * absorbed <= to_make + limit * made < (limit + 1) * absorbed + made

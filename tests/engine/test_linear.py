@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -60,17 +61,16 @@ def test_fused_layers_stand_side_by_side(quantization: Quantization | None) -> N
         assert error(fused, torch.cat([part(x) for part in parts], dim=-1)) < 0.02
 
 
-def test_a_model_in_int8_answers_as_in_bfloat16() -> None:
-    answers = []
-    for quantization in (None, "int8"):
-        settings = {"device": "cpu", "cache_gib": 0.1, "num_threads": 1, "quantization": quantization}
-        config = EngineConfig(checkpoint=str(DEMO), **settings)  # type: ignore[arg-type]
-        checkpoint = load_checkpoint(config)
-        engine = Engine(checkpoint, config)
-        encoder = PromptEncoder(checkpoint.tokenizer, checkpoint.vocab_size, engine.max_context)
-        question = '{"messages": [{"role": "user", "content": "Write a Python function to reverse a string"}]}'
-        engine.start()
-        answers.append(run(engine, encoder.encode_chat(question.encode()), temperature=0, max_tokens=80).text())
-        engine.stop()
-    assert answers[0] == answers[1]
-    assert "def reverse" in answers[1]
+def test_a_model_in_int8_writes_code_that_runs() -> None:
+    config = EngineConfig(checkpoint=str(DEMO), device="cpu", cache_gib=0.1, num_threads=1, quantization="int8")
+    checkpoint = load_checkpoint(config)
+    engine = Engine(checkpoint, config)
+    encoder = PromptEncoder(checkpoint.tokenizer, checkpoint.vocab_size, engine.max_context)
+    question = '{"messages": [{"role": "user", "content": "Write a Python function to reverse a string"}]}'
+    engine.start()
+    answer = run(engine, encoder.encode_chat(question.encode()), temperature=0, max_tokens=200).text()
+    engine.stop()
+    _, code, _ = answer.split("```")
+    names: dict[str, Any] = {}
+    exec(code.removeprefix("python"), names)
+    assert names["reverse_string"]("stressed") == "desserts"

@@ -74,6 +74,18 @@ def test_what_a_sequence_uses_is_never_given_up() -> None:
     assert cache.find(blocks(1, 2)) == [start, start + BLOCK_SIZE]
 
 
+def test_nothing_is_given_up_for_what_does_not_fit_anyway() -> None:
+    cache = PrefixCache(BlockAllocator(8 * BLOCK_SIZE))
+    left(cache, 1, 2)
+    between = held(cache, 3)
+    left(cache, 3, 4)
+    assert cache.num_free_blocks == 5
+    assert cache.allocate(5 * BLOCK_SIZE) is None  # two and three, with a sequence between them
+    assert len(cache.find(blocks(1, 2))) == len(cache.find(blocks(3, 4))) == 2
+    cache.release(between, [])
+    assert cache.allocate(8 * BLOCK_SIZE) == 0
+
+
 def test_places_always_hold_what_their_keys_say() -> None:
     """Against a cache that is written to: whatever is found has the right blocks in it."""
     numbers, cache = random.Random(0), PrefixCache(BlockAllocator(40 * BLOCK_SIZE))

@@ -14,6 +14,7 @@ from engine.sequence import Sequence
 from tests.engine.recorder import Recorder
 
 EOS = 1
+CPU = torch.device("cpu")
 LOGITS = torch.tensor([0.5, 3.0, 2.0, 1.0, -1.0])
 
 
@@ -26,13 +27,19 @@ def make(output: list[int] | None = None, prompt: list[int] | None = None, **par
 
 
 def sample(sequence: Sequence, logits: Tensor = LOGITS) -> SampledToken:
-    return Sampler(frozenset({EOS})).sample(logits[None].clone(), [sequence])[0]
+    return Sampler(frozenset({EOS}), frozenset(), CPU).sample(logits[None].clone(), [sequence]).read()[0]
+
+
+def append_sample(sequence: Sequence, logits: Tensor = LOGITS) -> int:
+    token = sample(sequence, logits).token_id
+    sequence.tokens.append(token)
+    return token
 
 
 def draw(num_draws: int = 2000, **params: object) -> dict[int, float]:
     """Share of each token in many draws from one seeded sequence."""
     sequence = make(seed=0, **params)
-    counts = Counter(sample(sequence).token_id for _ in range(num_draws))
+    counts = Counter(append_sample(sequence) for _ in range(num_draws))
     return {token: count / num_draws for token, count in counts.items()}
 
 
@@ -70,8 +77,19 @@ def test_candidates(params: dict[str, object], kept: set[int]) -> None:
 def test_top_p_beyond_the_sorted_candidates_is_exact() -> None:
     flat = torch.zeros(2000)
     sequence = make(seed=0, top_p=0.9)
-    drawn = {sample(sequence, flat).token_id for _ in range(8000)}
+    drawn = {append_sample(sequence, flat) for _ in range(8000)}
     assert len(drawn) > 1500  # of the 1,800 that hold nine tenths: far more than are sorted first
+
+
+def test_top_p_of_more_than_the_sorted_candidates_of_top_k_is_exact() -> None:
+    flat = torch.zeros(2000)
+    sequence = make(seed=0, top_k=1000, top_p=0.9)
+    drawn = {append_sample(sequence, flat) for _ in range(6000)}
+    assert 850 < len(drawn) <= 905
+
+
+def test_a_top_k_beyond_the_vocabulary_is_all_of_it() -> None:
+    assert set(draw(top_k=2**31 - 1)) == {0, 1, 2, 3, 4}
 
 
 def test_penalties() -> None:
@@ -92,19 +110,19 @@ def test_no_end_before_min_tokens() -> None:
 
 
 def test_a_seeded_row_does_not_depend_on_its_neighbours() -> None:
-    sampler = Sampler(frozenset({EOS}))
+    sampler = Sampler(frozenset({EOS}), frozenset(), CPU)
     torch.manual_seed(0)
     rows = torch.randn(8, 50)
     params = [{"seed": i, "temperature": 0.7 + i / 10, "top_k": i * 5, "top_p": 1 - i / 20} for i in range(8)]
-    together = sampler.sample(rows.clone(), [make(**p) for p in params])
-    alone = [sampler.sample(rows[i : i + 1].clone(), [make(**p)])[0] for i, p in enumerate(params)]
+    together = sampler.sample(rows.clone(), [make(**p) for p in params]).read()
+    alone = [sampler.sample(rows[i : i + 1].clone(), [make(**p)]).read()[0] for i, p in enumerate(params)]
     assert together == alone
 
 
 def test_seeds_and_choices_differ() -> None:
     def tokens(seed: int | None, choice: int) -> list[int]:
         sequence = Sequence(Recorder([0], seed=seed).request, choice, TextStream(None, []), 10)  # type: ignore[arg-type]
-        return [sample(sequence, torch.zeros(1000)).token_id for _ in range(5)]
+        return [append_sample(sequence, torch.zeros(1000)) for _ in range(5)]
 
     assert tokens(3, 0) == tokens(3, 0)
     assert tokens(3, 0) != tokens(4, 0)

@@ -10,10 +10,11 @@ from engine.sequence import Sequence
 from tests.engine.recorder import Recorder
 
 
-def make(num_prompt_tokens: int, max_tokens: int = 4, shared: int = 0) -> Sequence:
+def make(num_prompt_tokens: int, max_tokens: int = 4, shared: int = 0, shares_prefix: bool = True) -> Sequence:
     """A sequence that has nothing in common with others but its first `shared` tokens."""
     prompt = [7] * shared + [id(object()) + i for i in range(num_prompt_tokens - shared)]
-    return Sequence(Recorder(prompt).request, 0, TextStream(None, []), max_tokens)  # type: ignore[arg-type]
+    text = TextStream(None, [])  # type: ignore[arg-type]
+    return Sequence(Recorder(prompt).request, 0, text, max_tokens, shares_prefix=shares_prefix)
 
 
 def compute(scheduler: Scheduler, batch: Batch) -> None:
@@ -109,6 +110,16 @@ def test_what_prompts_have_in_common_is_computed_once(cache: PrefixCache) -> Non
     compute(scheduler, batch)
     assert third.request.num_cached_tokens == shared
     assert first.request.num_cached_tokens == 0
+
+
+def test_what_is_not_shared_is_computed_for_everyone(cache: PrefixCache) -> None:
+    scheduler = Scheduler(cache, 500)
+    for _ in range(2):
+        scheduler.add(make(4 * BLOCK_SIZE, shared=4 * BLOCK_SIZE, shares_prefix=False))
+        batch = scheduler.schedule()
+        assert [(chunk.start, chunk.known) for chunk in batch if chunk.num_tokens > 1] == [(0, ())]
+        scheduler.advance(batch)
+        scheduler.remove(scheduler.sequences[0])
 
 
 def test_a_sequence_that_waits_for_anothers_blocks_goes_on_when_that_one_is_gone(cache: PrefixCache) -> None:

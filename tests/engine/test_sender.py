@@ -190,7 +190,7 @@ def test_only_what_stands_between_first_and_last_waits(monkeypatch: pytest.Monke
 
 
 def test_what_waits_is_sent_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("engine.sender.pace", lambda *_: 0.05)
+    monkeypatch.setattr("engine.sender.pace", lambda *_: 0.3)
     sender, reply = start(FakeEngine()), FakeReply()
     stream = open_stream(sender, reply)
     say(stream, "a")
@@ -201,7 +201,7 @@ def test_what_waits_is_sent_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch)
     assert reply.is_sending.wait(10)
     say(stream, "d", "stop")
     sender.stop()
-    assert "".join(pieces[0].text for pieces, _ in reply.sent) == "abcd"
+    assert [pieces[0].text for pieces, _ in reply.sent] == ["a", "bc", "d"]
 
 
 def test_sending_takes_a_tenth_of_the_time_and_no_piece_waits_long() -> None:

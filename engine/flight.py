@@ -1,0 +1,44 @@
+"""A step that is launched, and whose tokens nobody has read: the next one can be launched on top of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from engine.runner import Ahead
+from engine.sampler import Sampled, SampledToken
+from engine.sequence import UNREAD, Sequence
+
+
+class Flight:
+    """Keeps a place in each sequence for the token that is chosen for it."""
+
+    def __init__(self, sequences: list[Sequence], sampled: Sampled) -> None:
+        """`sampled` has a row for each of the sequences."""
+        self._sampled = sampled
+        self._places = {sequence: len(sequence.tokens) for sequence in sequences}
+        self._dropped: set[Sequence] = set()
+        for sequence in sequences:
+            sequence.tokens.append(UNREAD)
+
+    @property
+    def sequences(self) -> list[Sequence]:
+        return list(self._places)
+
+    @property
+    def ahead(self) -> Ahead:
+        """What the next step takes up, without waiting."""
+        return Ahead(self._sampled.tokens, {sequence: row for row, sequence in enumerate(self._places)})
+
+    def drop(self, sequence: Sequence) -> None:
+        """Let a sequence's token be computed again, if this step computed it: it went on with a wrong one."""
+        if sequence in self._places:
+            self._dropped.add(sequence)
+            sequence.tokens.pop()
+            sequence.num_computed -= 1
+
+    def read(self) -> Iterator[tuple[Sequence, int, SampledToken]]:
+        """Wait for the tokens; put each in its place, and give the sequences that go on, the place and the token."""
+        for (sequence, place), token in zip(self._places.items(), self._sampled.read(), strict=True):
+            if sequence.cache_start is not None and sequence not in self._dropped:
+                sequence.tokens[place] = token.token_id
+                yield sequence, place, token
