@@ -141,3 +141,25 @@ def test_recorded_steps_compute_what_plain_ones_do(checkpoints: dict[str, Path],
         tokens, positions = (torch.tensor(part, device="cuda") for part in (step.tokens, step.positions))
         slow = decoder.logits(decoder.forward(decoder.embed(tokens), positions, attention)).float()
         torch.testing.assert_close(plain, slow, rtol=0.05, atol=0.05)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+@pytest.mark.parametrize("architecture", list(configs()))
+def test_nothing_waits_for_the_device_but_reading(checkpoints: dict[str, Path], architecture: str) -> None:
+    config = EngineConfig(checkpoint=str(checkpoints[architecture]), dtype="bfloat16", device="cuda", cache_gib=0.1)
+    checkpoint = load_checkpoint(config)
+    if checkpoint.decoder.waits:
+        pytest.skip("this GPU waits for the sizes of groups of experts")
+    engine = Engine(checkpoint, config)
+    engine.start()
+    kinds: list[dict[str, Any]] = [{"temperature": 0}, {"seed": 1, "top_k": 20}, {"seed": 2, "logit_bias": {"7": 2}}]
+    torch.cuda.set_sync_debug_mode("error")  # a step that waits fails
+    try:
+        cases = [Recorder(list(range(20, 90)), max_tokens=30, ignore_eos=True, **kind) for kind in kinds]
+        for case in cases:
+            engine.submit(case.request)
+        assert [case.wait().num_tokens() for case in cases] == [30] * len(kinds)
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+        engine.stop()
