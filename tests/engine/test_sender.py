@@ -204,6 +204,19 @@ def test_what_waits_is_sent_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch)
     assert [pieces[0].text for pieces, _ in reply.sent] == ["a", "bc", "d"]
 
 
+def test_everyone_is_asked_in_turn_whether_the_client_has_gone() -> None:
+    engine = FakeEngine()
+    sender = Sender(engine)  # type: ignore[arg-type]
+    streams = [open_stream(sender, FakeReply()) for _ in range(50)]
+    for stream in streams:
+        assert isinstance(stream.reply, FakeReply)
+        stream.reply.has_gone = True
+    for expected in (20, 40, 50):
+        sender._drop_abandoned()
+        assert len(engine.cancelled) == expected
+    assert engine.cancelled == [stream.request for stream in streams]
+
+
 def test_sending_takes_a_tenth_of_the_time_and_no_piece_waits_long() -> None:
     assert pace(1, 100e-6) == pytest.approx(1e-3)
     assert pace(16, 100e-6) == pytest.approx(16e-3)
