@@ -43,17 +43,19 @@ class Mix:
     """Whether programs take names from the library too."""
 
 
-_LANGUAGE = Mix((0.36, 0.40, 0.72, 0.86, 1.0))
+_HOLES = {"hole_weight": 5.0, "seldom": ("assert", "def ", "    def ", "class "), "library_names": True}
 MIXES = {
-    0: _LANGUAGE,
-    1397: replace(_LANGUAGE, hole_weight=5.0),
+    0: Mix((0.36, 0.40, 0.72, 0.86, 1.0)),
+    1400: Mix(
+        (0.32, 0.35, 0.75, 0.88, 1.0), one_line_share=0.8, hole_share=0.9,
+        taste=Taste(plain_share=0.6, telling_share=0.8), **_HOLES,
+    ),
     4500: Mix(
-        (0.20, 0.22, 0.82, 0.92, 1.0), hole_weight=5.0, one_line_share=0.9, hole_share=0.95,
-        seldom=("assert", "def ", "    def ", "class "), taste=Taste(plain_share=0.75, telling_share=0.9),
-        library_names=True,
+        (0.20, 0.22, 0.82, 0.92, 1.0), one_line_share=0.9, hole_share=0.95,
+        taste=Taste(plain_share=0.75, telling_share=0.9), **_HOLES,
     ),
 }  # fmt: skip
-"""By the first step that draws them: while the language is learned, the same with heavy holes, and mostly holes."""
+"""By the first step that draws them: while the language is learned, then with many holes, and mostly holes."""
 
 
 def mix_of(step: int) -> Mix:

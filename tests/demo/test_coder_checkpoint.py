@@ -186,8 +186,8 @@ def test_a_second_turn_adds_a_docstring(chat: Chat) -> None:
 
 def test_a_second_turn_renames(chat: Chat) -> None:
     question = "Write a Python function to sort a list"
-    reply = chat(question, chat(question), "rename it to order_items")
-    assert works("sort a list", reply, "order_items")
+    reply = chat(question, chat(question), "rename it to sort_prices")
+    assert works("sort a list", reply, "sort_prices")
     assert "sort_list" not in reply
 
 
