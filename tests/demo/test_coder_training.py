@@ -221,9 +221,7 @@ def test_the_card_holds_the_figures(tmp_path: Path) -> None:
 def test_the_card_says_what_is_read() -> None:
     card = (FOLDER / "README.md").read_text()
     steps = list(MIXES)
-    shares = (
-        [f"{100 * (b - a):.0f} %" for a, b in pairwise((0.0, *mix.cumulative_shares))] for mix in MIXES.values()
-    )
+    shares = ([f"{100 * (b - a):.0f} %" for a, b in pairwise((0.0, *mix.cumulative_shares))] for mix in MIXES.values())
     kinds = ("Chats", "Copying", "Programs", "Tasks as code", "Library code")
     for kind, *row in zip(kinds, *shares, strict=True):
         assert f"| {kind} | {' | '.join(row)} |" in card
