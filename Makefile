@@ -81,7 +81,7 @@ readme: $(INSTALLED) ## set anew what README's examples print; needs `make up`
 	$(PY) -m demo.readme
 
 .PHONY: bench bench-quick
-bench: $(INSTALLED) ## adapter, engine and OCR beside their peers, into benchmarks/results: an hour, 4 GB for vLLM
+bench: $(INSTALLED) ## adapter, engine and OCR beside their peers, into benchmarks/results; fetches vLLM, 3.5 GB
 	$(PY) -m benchmarks.adapter
 	$(PY) -m benchmarks.engines
 	$(PY) -m benchmarks.ocr

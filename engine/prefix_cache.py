@@ -24,7 +24,7 @@ class PrefixCache:
     """Hands out extents of the cache, and knows what is computed in them.
 
     What a sequence leaves behind stays until its room is needed; the least recently used goes first. A new sequence
-    copies what it needs of others' into its own extent, which costs a hundredth of computing it: attention reads each
+    copies what it needs of others' into its own extent, which costs far less than computing it: attention reads each
     sequence in one piece, and none depends on another.
     """
 
