@@ -46,7 +46,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await triton.start()
         await jobs.start()
         yield
         await running.wait(timeout_s=1)
@@ -54,7 +53,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         await documents.stop()
         reader.stop()
         await health.stop()
-        await triton.stop()
+        triton.stop()
 
     # FastAPI, but /docs and /redoc load their scripts from here and not from the internet.
     app = FastAPIOffline(

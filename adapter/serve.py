@@ -10,17 +10,13 @@ import uvicorn
 from uvicorn.supervisors import Multiprocess
 
 from adapter.settings import Settings, SettingsError, load_settings
-from adapter.triton_client import channel_target
 
 
 def main() -> None:
     try:
         settings = load_settings()
-        channel_target(settings.triton_url)
     except SettingsError as error:
         sys.exit(f"adapter: {error}")
-    except OSError as error:
-        sys.exit(f"adapter: setting triton_url: cannot look up {settings.triton_url}: {_reason(error)}")
     config = uvicorn.Config(
         "adapter.app:create_app",
         factory=True,

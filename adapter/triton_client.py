@@ -1,34 +1,24 @@
-"""Speaks to Triton: one shared channel, one gRPC stream per generation."""
+"""Speaks to Triton: one channel, one gRPC stream per generation."""
 
 import asyncio
-import json
-import socket
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-import grpc
 import orjson
+from google.protobuf.message import DecodeError
+from grpc import StatusCode
 from tritonclient.grpc import service_pb2 as messages
-from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceStub
 
+from adapter.channel import Channel
 from adapter.errors import BrokenAnswer, TimedOut
 from adapter.grpc_errors import Failure, translate
+from adapter.http2 import Call, CallFailed
 from adapter.settings import Settings
 from adapter.tensors import Generated, InferRequest, decode, encode, encode_describe
 
 CONTROL_TIMEOUT_S = 2.0
-
-_OPTIONS = (
-    ("grpc.max_receive_message_length", -1),
-    ("grpc.max_send_message_length", -1),
-    # gRPC's own would keep a client away for up to two minutes after Triton is back.
-    ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 1000),
-)
-_ROUND_ROBIN = ("grpc.service_config", json.dumps({"loadBalancingConfig": [{"round_robin": {}}]}))
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,22 +35,14 @@ class Description:
 
 
 class TritonClient:
-    """Its methods raise `ApiError` only; `start` must run in the event loop that uses it."""
+    """Its methods raise `ApiError` only."""
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self._channel: grpc.aio.Channel | None = None
-        self._stub: Any = None
+        self._channel = Channel(settings.triton_url)
 
-    async def start(self) -> None:
-        target = await asyncio.to_thread(channel_target, self._settings.triton_url)
-        options = (*_OPTIONS, _ROUND_ROBIN) if target.startswith(("ipv4:", "dns:")) else _OPTIONS
-        self._channel = grpc.aio.insecure_channel(target, options=options)
-        self._stub = GRPCInferenceServiceStub(self._channel)
-
-    async def stop(self) -> None:
-        if self._channel is not None:
-            await self._channel.close()
+    def stop(self) -> None:
+        self._channel.close()
 
     async def infer(self, request: InferRequest) -> AsyncGenerator[Generated, None]:
         """The generation's responses; leaving early (`aclose`) cancels it. A normal end is a whole answer."""
@@ -91,58 +73,65 @@ class TritonClient:
 
     async def is_ready(self, model: str) -> bool:
         """Raises `Unavailable` when Triton is away."""
-        return bool((await self._control(self._stub.ModelReady, messages.ModelReadyRequest(name=model))).ready)
+        answer = await self._control("ModelReady", messages.ModelReadyRequest(name=model), messages.ModelReadyResponse)
+        return bool(answer.ready)
 
     async def ready_models(self) -> set[str]:
-        index = await self._control(self._stub.RepositoryIndex, messages.RepositoryIndexRequest(ready=True))
+        request = messages.RepositoryIndexRequest(ready=True)
+        index = await self._control("RepositoryIndex", request, messages.RepositoryIndexResponse)
         return {model.name for model in index.models if model.state == "READY"}
 
     async def _stream(self, message: Any, first_timeout_s: float | None) -> AsyncGenerator[Any, None]:
         timeout_s = self._settings.request_timeout_s
-        # Without the metadata `triton_grpc_error`: Triton 24.10 crashes within a hundred errors sent that way.
-        call = self._stub.ModelStreamInfer(iter((message,)), timeout=timeout_s)
-        expired = False
-
-        def expire() -> None:
-            nonlocal expired
-            expired = True
-            call.cancel()
-
-        # Not `asyncio.wait_for`: before Python 3.12 it loses a cancel that comes in the same moment as the response.
-        loop = asyncio.get_running_loop()
-        timer = None if first_timeout_s is None else loop.call_later(first_timeout_s, expire)
-        try:
-            with self._translated_errors(timeout_s):
-                async for response in call:
-                    if timer is not None:
+        late = CallFailed(StatusCode.CANCELLED, "no response came in time")
+        with self._translated_errors(timeout_s):
+            # Without the metadata `triton_grpc_error`: Triton 24.10 crashes within a hundred errors sent that way.
+            call = await self._call("ModelStreamInfer", message, timeout_s)
+            timer = first_timeout_s and asyncio.get_running_loop().call_later(first_timeout_s, call.cancel, late)
+            try:
+                while (data := await call.read()) is not None:
+                    if timer:
                         timer.cancel()
-                    yield self._checked(response)
-        except asyncio.CancelledError:
-            if not expired:
+                    yield self._checked(messages.ModelStreamInferResponse.FromString(data))
+            except CallFailed as error:
+                if error is late:
+                    text = f"The model did not begin to answer within {first_timeout_s:g} seconds."
+                    raise TimedOut(text) from None
                 raise
-            raise TimedOut(f"The model did not begin to answer within {first_timeout_s:g} seconds.") from None
-        finally:
-            if timer is not None:
-                timer.cancel()
-            call.cancel()
+            finally:
+                if timer:
+                    timer.cancel()
+                call.cancel()
 
     def _checked(self, response: Any) -> Any:
         if response.error_message:
             raise translate(self._failure(None, response.error_message, self._settings.request_timeout_s))
         return response.infer_response
 
-    async def _control(self, method: Any, message: Any) -> Any:
+    async def _control(self, method: str, message: Any, answer: Any) -> Any:
         with self._translated_errors(CONTROL_TIMEOUT_S):
-            return await method(message, timeout=CONTROL_TIMEOUT_S)
+            call = await self._call(method, message, CONTROL_TIMEOUT_S)
+            try:
+                data = await call.read() or b""
+                await call.read()  # its status
+            finally:
+                call.cancel()
+            return answer.FromString(data)
+
+    async def _call(self, method: str, message: Any, timeout_s: float) -> Call:
+        path = f"/inference.GRPCInferenceService/{method}"
+        return await self._channel.call(path, message.SerializeToString(), timeout_s)
 
     @contextmanager
     def _translated_errors(self, timeout_s: float) -> Iterator[None]:
         try:
             yield
-        except grpc.aio.AioRpcError as error:
-            raise translate(self._failure(error.code(), error.details() or "", timeout_s)) from error
+        except CallFailed as error:
+            raise translate(self._failure(error.code, error.details, timeout_s)) from error
+        except DecodeError as error:
+            raise BrokenAnswer(f"a response is no protobuf message: {error}") from error
 
-    def _failure(self, code: grpc.StatusCode | None, text: str, timeout_s: float) -> Failure:
+    def _failure(self, code: StatusCode | None, text: str, timeout_s: float) -> Failure:
         return Failure(code, text, timeout_s, self._settings.retry_after_s)
 
 
@@ -152,16 +141,3 @@ def _description(text: str) -> Description:
         return Description(**{name: fields[name] for name in Description.__slots__})
     except (ValueError, TypeError, KeyError) as error:
         raise BrokenAnswer(f"the model's description of itself is not understood: {error!r}") from error
-
-
-def channel_target(triton_url: str) -> str:
-    """gRPC takes several endpoints only as addresses, so their names are looked up here, once; raises `OSError`."""
-    urls = [url.strip() for url in triton_url.split(",")]
-    if len(urls) == 1:
-        return urls[0]
-    addresses: list[str] = []
-    for url in urls:
-        host, _, port = url.rpartition(":")
-        found = socket.getaddrinfo(host, port, family=socket.AF_INET, type=socket.SOCK_STREAM)
-        addresses += (":".join(map(str, sockaddr[:2])) for *_, sockaddr in found)
-    return "ipv4:" + ",".join(addresses)

@@ -70,7 +70,7 @@ Reply = Callable[[Seen, Any], AsyncIterator[messages.ModelStreamInferResponse]]
 class FakeTriton(GRPCInferenceServiceServicer):
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = loop
-        self.port = 0
+        self.host, self.port = "127.0.0.1", 0
         self.reset()
 
     def reset(self) -> None:
@@ -87,7 +87,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
     async def start(self) -> None:
         self._server = grpc.aio.server()
         add_GRPCInferenceServiceServicer_to_server(self, self._server)
-        self.port = self._server.add_insecure_port(f"127.0.0.1:{self.port}")
+        self.port = self._server.add_insecure_port(f"{self.host}:{self.port}")
         await self._server.start()
 
     async def stop(self) -> None:

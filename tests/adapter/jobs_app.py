@@ -61,12 +61,11 @@ def jobs_app(
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await triton.start()
         await jobs.start()
         yield
         await jobs.stop()
         await documents.stop()
-        await triton.stop()
+        triton.stop()
 
     app = FastAPI(lifespan=lifespan)
     app.include_router(ocr_router(OcrService(reader, documents, catalog, settings)))

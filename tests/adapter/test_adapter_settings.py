@@ -11,7 +11,6 @@ import httpx
 import pytest
 
 from adapter.settings import Settings, SettingsError, load_settings
-from adapter.triton_client import channel_target
 from tests.adapter.fake_triton import FakeTriton
 from tests.adapter.sse_reading import read_events
 
@@ -94,14 +93,6 @@ def test_a_bad_file(tmp_path: Path, content: str, sentence: str) -> None:
         load_settings()
     assert str(error.value).startswith(sentence)
     assert "\n" not in str(error.value)
-
-
-def test_triton_targets() -> None:
-    assert channel_target("triton:8001") == "triton:8001"
-    assert channel_target("dns:///triton:8001") == "dns:///triton:8001"
-    assert channel_target("127.0.0.1:1, 127.0.0.2:2") == "ipv4:127.0.0.1:1,127.0.0.2:2"
-    with pytest.raises(OSError):
-        channel_target("127.0.0.1:1,no-such-host.invalid:2")
 
 
 def command(**environment: str) -> "subprocess.Popen[str]":
