@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import kernels
+from engine.loops import Array
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +37,13 @@ class KVCache:
         rows = shape.num_layers, shape.num_heads, num_tokens
         self.keys = torch.zeros(*rows, shape.key_dim, dtype=dtype, device=device)
         self.values = torch.zeros(*rows, shape.value_dim, dtype=dtype, device=device)
+
+    @cached_property
+    def arrays(self) -> list[tuple[Array, Array]]:
+        """Of each layer, keys and values, as `engine.loops` takes them."""
+        return [
+            (kernels.array(keys), kernels.array(values)) for keys, values in zip(self.keys, self.values, strict=True)
+        ]
 
     def copy(self, source: int, destination: int, num_tokens: int) -> None:
         """Copy keys and values of neighbouring tokens, in all layers."""
@@ -74,17 +82,17 @@ class StepAttention:
         self._positions = positions
         self._segments = segments
         self._masks: dict[int, Tensor] = {}
-        self._cache = cache
+        self.cache = cache
 
     def write(self, layer: int, key: Tensor, value: Tensor | None = None, first: int = 0) -> None:
         """Keep keys and values, `[num_rows, num_heads, dim]` each, of the step's tokens from the `first` on."""
-        for rows, cached in ((key, self._cache.keys[layer]), (value, self._cache.values[layer])):
+        for rows, cached in ((key, self.cache.keys[layer]), (value, self.cache.values[layer])):
             if rows is not None:
                 cached.index_copy_(1, self._positions[first:], rows.transpose(0, 1))
 
     def past_keys(self, layer: int, index: int) -> Tensor:
         """All keys of a sequence, `[num_heads, num_cached, key_dim]`."""
-        return self._past(self._cache.keys[layer], index)
+        return self._past(self.cache.keys[layer], index)
 
     def mask(self, index: int) -> Tensor:
         """`[num_rows, num_cached]`, True where a row of a sequence may look."""
@@ -107,12 +115,12 @@ class StepAttention:
         Returns:
             `[num_tokens, num_query_heads, value_dim]`.
         """
-        keys, values = self._cache.keys[layer], self._cache.values[layer]
-        num_single = len(self._starts)
+        keys, values = self.cache.keys[layer], self.cache.values[layer]
+        num_single = len(self.starts)
         outputs = []
         if num_single:
             q, k, v = (rows[:num_single] for rows in (query, key, value))
-            outputs.append(kernels.attend(q, k, v, keys, values, self._starts, self._lengths, scale))
+            outputs.append(kernels.attend(q, k, v, keys, values, self.starts, self.lengths, scale))
         if num_single < len(query):
             self.write(layer, key[num_single:], value[num_single:], num_single)
             for index, rows in enumerate(torch.split(query[num_single:], self.num_rows[num_single:]), num_single):
@@ -143,6 +151,8 @@ class StepAttention:
 
     def see(self, index: int, rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Let the rows of one sequence, `[num_rows, num_query_heads, key_dim]`, see keys and values as of the cache."""
+        if kernels.onednn_multiplies(rows):
+            return kernels.see(rows, keys, values, scale)
         is_first = rows.shape[0] == keys.shape[1]
         out = F.scaled_dot_product_attention(
             rows.transpose(0, 1)[None],
@@ -161,13 +171,13 @@ class StepAttention:
         return rows[:, segment.start : segment.start + segment.num_cached]
 
     @cached_property
-    def _starts(self) -> NDArray[np.int64]:
+    def starts(self) -> NDArray[np.int64]:
         """Where the sequences of one row begin, which are in front; none where there is no loop for them."""
         single = takewhile(lambda segment: segment.num_rows == 1, self._segments)
-        starts = [segment.start for segment in single] if kernels.takes(self._cache.keys) else []
+        starts = [segment.start for segment in single] if kernels.takes(self.cache.keys) else []
         return np.array(starts, np.int64)
 
     @cached_property
-    def _lengths(self) -> NDArray[np.int64]:
+    def lengths(self) -> NDArray[np.int64]:
         """How many tokens they have."""
-        return np.array([segment.num_cached for segment in self._segments[: len(self._starts)]], np.int64)
+        return np.array([segment.num_cached for segment in self._segments[: len(self.starts)]], np.int64)

@@ -46,7 +46,7 @@ class BatchAttention(StepAttention):
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Write, then attend, in one layer: as `StepAttention.attend`."""
         self.write(layer, key, value)
-        keys, values = self._cache.keys[layer].transpose(0, 1), self._cache.values[layer].transpose(0, 1)
+        keys, values = self.cache.keys[layer].transpose(0, 1), self.cache.values[layer].transpose(0, 1)
         layout = self._layout
         out: Tensor = self._kernel(
             query,
@@ -66,7 +66,7 @@ class BatchAttention(StepAttention):
 
     def see_latents(self, layer: int, query: Tensor, num_rows: list[int], rank: int, scale: float) -> Tensor:
         """As `StepAttention.see_latents`, for sequences of one row each."""
-        past = self._cache.keys[layer][0][self._past_positions[: len(query)]]  # [num_sequences, max_cached, key_dim]
+        past = self.cache.keys[layer][0][self._past_positions[: len(query)]]  # [num_sequences, max_cached, key_dim]
         scores = torch.bmm(query, past.mT).float().mul_(scale)
         scores.masked_fill_(self._is_beyond[: len(query), None], -torch.inf)
         return torch.bmm(scores.softmax(-1).to(past.dtype), past[..., :rank])
@@ -76,7 +76,7 @@ class BatchAttention(StepAttention):
         """`[num_sequences, max_cached]`; behind a sequence's end, any."""
         offsets = torch.arange(self._layout.max_cached, device=self._layout.cache_starts.device)
         positions = self._layout.cache_starts[:-1, None] + offsets
-        return positions.clamp_(max=self._cache.keys.shape[2] - 1)
+        return positions.clamp_(max=self.cache.keys.shape[2] - 1)
 
     @cached_property
     def _is_beyond(self) -> Tensor:

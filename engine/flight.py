@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
 
 from engine.runner import Ahead
@@ -17,6 +18,8 @@ class Flight:
         self._sampled = sampled
         self._places = {sequence: len(sequence.tokens) for sequence in sequences}
         self._dropped: set[Sequence] = set()
+        self.waited_s = 0.0
+        """How long reading it took, which is waiting for the device."""
         for sequence in sequences:
             sequence.tokens.append(UNREAD)
 
@@ -38,7 +41,10 @@ class Flight:
 
     def read(self) -> Iterator[tuple[Sequence, int, SampledToken]]:
         """Wait for the tokens; put each in its place, and give the sequences that go on, the place and the token."""
-        for (sequence, place), token in zip(self._places.items(), self._sampled.read(), strict=True):
+        started_s = time.perf_counter()
+        tokens = self._sampled.read()
+        self.waited_s = time.perf_counter() - started_s
+        for (sequence, place), token in zip(self._places.items(), tokens, strict=True):
             if sequence.cache_start is not None and sequence not in self._dropped:
                 sequence.tokens[place] = token.token_id
                 yield sequence, place, token

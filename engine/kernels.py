@@ -9,44 +9,52 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
-from itertools import pairwise
+from itertools import count, pairwise
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from engine import loops
 from engine.loops import Array
 
+_ROWS_TILE, _KEYS_TILE = 128, 256
+"""Rows and keys of which `see` multiplies all with all at once."""
 _MIN_SHARE = 1 << 15
 """Numbers from which on a thread of its own pays."""
 
 
 def takes(x: Tensor) -> bool:
     """Whether these loops are for a tensor."""
-    return x.device.type == "cpu" and x.dtype in (torch.float32, torch.bfloat16)
+    return x.is_cpu and x.dtype in (torch.float32, torch.bfloat16)
+
+
+def onednn_multiplies(x: Tensor) -> bool:
+    """Whether oneDNN has products for a tensor: of bfloat16, on a CPU with instructions for it."""
+    return x.is_cpu and x.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
 
 def rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """Root mean square norm over the last dimension of `[num_rows, dim]`."""
     out = torch.empty_like(x)
-    _in_parts(loops.rms_norm, len(x), x.numel(), _array(x), _array(weight), np.float32(eps), _array(out))
+    _in_parts(loops.rms_norm, len(x), x.numel(), array(x), array(weight), np.float32(eps), array(out))
     return out
 
 
 def add_rms_norm(x: Tensor, change: Tensor, weight: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """`x + change`, and the norm of that sum, all `[num_rows, dim]`."""
     total, out = torch.empty_like(x), torch.empty_like(x)
-    arrays = _array(x), _array(change), _array(total), _array(weight)
-    _in_parts(loops.add_rms_norm, len(x), x.numel(), *arrays, np.float32(eps), _array(out))
+    arrays = array(x), array(change), array(total), array(weight)
+    _in_parts(loops.add_rms_norm, len(x), x.numel(), *arrays, np.float32(eps), array(out))
     return total, out
 
 
 def swiglu(gate_up: Tensor) -> Tensor:
     """`silu(gate) * up` of `[num_rows, 2 · size]`, where all of gate comes first: `[num_rows, size]`."""
     out = gate_up.new_empty(len(gate_up), gate_up.shape[1] // 2)
-    _in_parts(loops.swiglu, len(gate_up), gate_up.numel(), _array(gate_up), _array(out))
+    _in_parts(loops.swiglu, len(gate_up), gate_up.numel(), array(gate_up), array(out))
     return out
 
 
@@ -56,8 +64,67 @@ def rotate(x: Tensor, num_heads: int, cos: Tensor, sin: Tensor) -> Tensor:
     `cos` and `sin` are `[num_tokens, 1, dim]`; each pair is half of `dim` apart, the sign of its turn in the sine.
     """
     out = x.new_empty(len(x), num_heads, x.shape[-1])
-    _in_parts(loops.rotate, len(x), out.numel(), _array(x), _array(cos), _array(sin), _array(out))
+    _in_parts(loops.rotate, len(x), out.numel(), array(x), array(cos), array(sin), array(out))
     return out
+
+
+def linear_row(x: Tensor, weight: Array, bias: Array) -> Tensor:
+    """`x @ weight.T + bias` for one row: `[1, in_features]` to `[1, out_features]`, all in bfloat16.
+
+    `weight` is `[out_features / BLOCK, in_features / 2, BLOCK]`, the weights of two inputs in each 32 bits.
+    """
+    out = x.new_empty(1, len(bias))
+    _in_parts(loops.linear_row, len(weight), weight.size, array(x)[0], weight, bias, array(out)[0])
+    return out
+
+
+def see(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
+    """Let the last tokens of a sequence see it, each what comes before it and itself, in bfloat16.
+
+    In tiles of few sizes, because oneDNN generates code for each; torch's own attention does without its products.
+
+    Args:
+        query: `[num_rows, num_query_heads, key_dim]`.
+        keys: `[num_heads, num_cached, key_dim]`, the rows' own at the end; query heads share these heads evenly.
+        values: `[num_heads, num_cached, value_dim]`.
+        scale: factor on the scores.
+
+    Returns:
+        `[num_rows, num_query_heads, value_dim]`.
+    """
+    num_rows, num_cached = len(query), keys.shape[1]
+    key_tiles, value_tiles = (
+        [_filled(tile) for tile in torch.split(cached, _KEYS_TILE, dim=1)] for cached in (keys, values)
+    )
+    outputs = []
+    for first in range(0, num_rows, _ROWS_TILE):
+        rows = query[first : first + _ROWS_TILE]
+        end = num_cached - num_rows + first + len(rows)
+        num_tiles = -(-end // _KEYS_TILE)
+        outputs.append(_see_tiles(rows, key_tiles[:num_tiles], value_tiles[:num_tiles], end, scale))
+    return torch.cat(outputs)
+
+
+def _see_tiles(query: Tensor, keys: list[Tensor], values: list[Tensor], end: int, scale: float) -> Tensor:
+    """The same for a tile of rows, of which the last sees `end` tokens."""
+    num_rows, num_query_heads, _ = query.shape
+    unit = next(size for size in (16, 32, 64, _ROWS_TILE) if size >= num_rows)
+    rows = F.pad(query, (0, 0, 0, 0, unit - num_rows, 0)).transpose(0, 1).reshape(len(keys[0]), -1, query.shape[2])
+    mix = torch.zeros(*rows.shape[:2], values[0].shape[2])
+    highest, totals = np.full(mix[..., 0].numel(), -np.inf, np.float32), np.zeros(mix[..., 0].numel(), np.float32)
+    for begin, key, value in zip(count(step=_KEYS_TILE), keys, values, strict=False):
+        shares = torch.bmm(rows, key.mT)
+        arrays = array(shares.flatten(0, 1)), begin, end, unit, np.float32(scale), highest, totals
+        _in_parts(loops.see_tile, len(totals), shares.numel(), *arrays, array(mix.flatten(0, 1)))
+        mix += torch.bmm(shares, value)
+    mix /= torch.from_numpy(totals).view(*mix.shape[:2], 1)
+    return mix.view(num_query_heads, unit, -1)[:, -num_rows:].transpose(0, 1).to(query.dtype)
+
+
+def _filled(tile: Tensor) -> Tensor:
+    """`[num_heads, num_tokens, dim]` with tokens of zeros up to a half or a whole tile."""
+    missing = -tile.shape[1] % (_KEYS_TILE // 2)
+    return F.pad(tile, (0, 0, 0, missing)) if missing else tile.contiguous()
 
 
 def attend(
@@ -79,14 +146,14 @@ def attend(
         `[num_sequences, num_query_heads, value_dim]` in the query's dtype.
     """
     out = query.new_empty(*query.shape[:2], value.shape[2])
-    arrays = (_array(x) for x in (query, key, value, keys, values))
+    arrays = (array(x) for x in (query, key, value, keys, values))
     loop, num_pairs = loops.attend(query.shape[2], value.shape[2]), key.shape[0] * key.shape[1]
     cost = int(lengths.sum()) * query.shape[1] * query.shape[2]
-    _in_parts(loop, num_pairs, cost, *arrays, starts, lengths, np.float32(scale), _array(out))
+    _in_parts(loop, num_pairs, cost, *arrays, starts, lengths, np.float32(scale), array(out))
     return out
 
 
-def _array(x: Tensor) -> Array:
+def array(x: Tensor) -> Array:
     """The same memory for numpy, bfloat16 as its bits."""
     x = x.detach()
     return (x.view(torch.uint16) if x.dtype == torch.bfloat16 else x).numpy()

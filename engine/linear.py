@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import ctypes
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from engine import kernels
 from engine.config import Quantization
+from engine.loops import BLOCK, Array
 
 _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
@@ -27,13 +31,6 @@ def _pad(x: Tensor) -> Tensor:
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
 
-def packs(weight: Tensor) -> bool:
-    """Whether this weight has a packed layout: bfloat16 on a CPU with oneDNN."""
-    return (
-        weight.device.type == "cpu" and weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    )
-
-
 class Linear(nn.Module):
     """`x @ weight.T + bias`; on CPU in bfloat16 the weight is reordered once for oneDNN, 2 to 6 times faster.
 
@@ -43,15 +40,37 @@ class Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         self._bias = None if bias is None else bias.detach()
-        self._packed = packs(weight)
-        weight = weight.detach().contiguous()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT) if self._packed else weight
+        self._packed = kernels.onednn_multiplies(weight)
+        self._weight = weight = weight.detach().contiguous()
+        self.row: tuple[Array, Array] | None = None
+        """Weight and bias as `loops.linear_row` reads them, where the packed weight is laid out so."""
+        if self._packed:
+            self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
+            blocks = _blocks(self._weight, weight)
+            if blocks is not None:
+                self.row = blocks, kernels.array(weight.new_zeros(len(weight)) if bias is None else bias)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.row is not None and len(x) == 1:
+            return kernels.linear_row(x, *self.row)
         if self._packed:
             y: Tensor = torch.ops.mkldnn._linear_pointwise(_pad(x), self._weight, self._bias, "none", [], "")
             return y[: len(x)]
         return F.linear(x, self._weight, self._bias)
+
+
+def _blocks(packed: Tensor, weight: Tensor) -> Array | None:
+    """What oneDNN made of a weight, `[num_blocks, in_features / 2, BLOCK]`, if it lies in memory as it usually does.
+
+    oneDNN does not promise a layout, therefore it is looked at.
+    """
+    num_blocks, rest = divmod(len(weight), BLOCK)
+    if rest or weight.shape[1] % 2 or torch.ops.mkldnn._nbytes(packed) != weight.nbytes:
+        return None
+    words = (ctypes.c_uint32 * (weight.numel() // 2)).from_address(torch.ops.mkldnn.data_ptr(packed))
+    found = np.ctypeslib.as_array(words).reshape(num_blocks, -1, BLOCK)
+    expected = weight.view(num_blocks, BLOCK, -1, 2).transpose(1, 2).contiguous()
+    return found if np.array_equal(found, expected.view(torch.int32)[..., 0].numpy().view(np.uint32)) else None
 
 
 class Int8Linear(nn.Module):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import queue
 import threading
+import time
 
 import torch
 from torch.nn.attention.varlen import varlen_attn
@@ -68,6 +69,8 @@ class Engine:
         self._room = threading.Condition()
         self._num_inside = 0
         self._is_stopping = False
+        self.waited_s = 0.0
+        """How long the loop has waited in all, for the device or for requests."""
         self._thread = threading.Thread(target=self._loop, name="engine-loop", daemon=True)
 
     @property
@@ -169,7 +172,9 @@ class Engine:
     def _receive(self) -> bool:
         """Take in new requests, waiting for one when there is nothing to do; False when the engine stops."""
         while not self._inbox.empty() or not self._scheduler.has_work:
+            started_s = time.perf_counter()
             request = self._inbox.get()
+            self.waited_s += time.perf_counter() - started_s
             if request is None:
                 return False
             try:
@@ -233,6 +238,7 @@ class Engine:
                     sequence.request.listener.on_output(output)
         except Exception:
             self._fail_step(flight.sequences)
+        self.waited_s += flight.waited_s
 
     def _fail_step(self, sequences: list[Sequence]) -> None:
         logger.exception("a step of %d sequences failed", len(sequences))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from llvmlite import ir
 from numba import njit, types
+from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
 
@@ -20,6 +21,7 @@ Loop = Callable[..., Any]
 _loop: Callable[[Loop], Loop] = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
 _intrinsic: Callable[[Loop], Loop] = intrinsic
 _overload: Callable[[Loop], Callable[[Loop], Loop]] = overload
+_cgutils: Any = cgutils
 
 
 @_intrinsic
@@ -48,6 +50,68 @@ def _fetch(_: Any, address: Any) -> Any:
         return context.get_dummy_value()
 
     return types.void(types.uintp), generate
+
+
+_LANES = 16
+BLOCK = 4 * _LANES
+"""Outputs of a linear layer that are next to each other in oneDNN's layout."""
+
+
+@_intrinsic
+def _add_block(_: Any, weights: Any, row: Any, num_pairs: Any, totals: Any) -> Any:
+    """Multiply a row with a block of weights, and add that to `BLOCK` totals. All but `num_pairs` are addresses.
+
+    In vectors by hand, since numba would write the totals to memory for each turn: as fast as memory is read.
+
+    Args:
+        weights: `[num_pairs, BLOCK, 2]` in bfloat16: of two inputs, the weights of each output.
+        row: `[num_pairs, 2]` in float32.
+        num_pairs: half the number of inputs.
+        totals: `[BLOCK]` in float32.
+    """
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        float_type, word_type = ir.FloatType(), ir.IntType(32)
+        floats, words = ir.VectorType(float_type, _LANES), ir.VectorType(word_type, _LANES)
+        multiply_add = _cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(floats, [floats] * 3), f"llvm.fma.v{_LANES}f32"
+        )
+
+        def constant(number: int) -> Any:
+            return ir.Constant(words, [number] * _LANES)
+
+        def at(address: Any, kind: Any, index: Any) -> Any:
+            return builder.gep(builder.inttoptr(address, kind.as_pointer()), [index])
+
+        def in_all_lanes(number: Any) -> Any:
+            first = builder.insert_element(ir.Constant(floats, ir.Undefined), number, ir.Constant(word_type, 0))
+            return builder.shuffle_vector(first, first, constant(0))
+
+        weights, row, num_pairs, totals = values
+        index_type = num_pairs.type
+        # Lower and higher halves are summed apart: more sums that need not wait for each other.
+        vectors = BLOCK // _LANES
+        sums = [_cgutils.alloca_once_value(builder, ir.Constant(floats, [0.0] * _LANES)) for _ in range(2 * vectors)]
+        with _cgutils.for_range(builder, num_pairs) as loop:
+            first = builder.mul(loop.index, ir.Constant(index_type, 2))
+            pair = [
+                in_all_lanes(builder.load(at(row, float_type, builder.add(first, ir.Constant(index_type, i)))))
+                for i in (0, 1)
+            ]
+            begin = builder.mul(loop.index, ir.Constant(index_type, vectors))
+            for i in range(vectors):
+                both = builder.load(at(weights, words, builder.add(begin, ir.Constant(index_type, i))), align=4)
+                halves = builder.shl(both, constant(16)), builder.and_(both, constant(0xFFFF0000))
+                for number, half, total in zip(pair, halves, sums[2 * i : 2 * i + 2], strict=True):
+                    product = [number, builder.bitcast(half, floats), builder.load(total)]
+                    builder.store(builder.call(multiply_add, product), total)
+        for i in range(vectors):
+            place = at(totals, floats, ir.Constant(index_type, i))
+            for total in sums[2 * i : 2 * i + 2]:
+                builder.store(builder.fadd(builder.load(place, align=4), builder.load(total)), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.uintp, types.uintp, types.intp, types.uintp), generate
 
 
 def _read(number: Any) -> Any:
@@ -105,6 +169,22 @@ def _exp(x: Any) -> Any:
 
 
 @_loop
+def _highest(row: Array) -> Any:
+    """The highest number, compared as integers: numbers which may be NaN are not compared in vectors."""
+    highest = _ordered(-np.float32(np.inf))
+    for i in range(len(row)):
+        highest = max(highest, _ordered(_read(row[i])))
+    return _as_float(np.uint32(highest ^ ((highest >> np.int32(31)) & np.int32(0x7FFFFFFF))))
+
+
+@_loop
+def _ordered(number: Any) -> Any:
+    """The bits of a float32 as an integer of the same order."""
+    bits = np.int32(_as_bits(number))
+    return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@_loop
 def rms_norm(first: int, last: int, x: Array, weight: Array, eps: Any, out: Array) -> None:
     dim = x.shape[1]
     for row in range(first, last):
@@ -147,6 +227,46 @@ def rotate(first: int, last: int, x: Array, cos: Array, sin: Array, out: Array) 
                 turned_high = high * _read(cos[row, 0, half + i]) + low * _read(sin[row, 0, half + i])
                 out[row, head, i] = _rounded(turned_low, out)
                 out[row, head, half + i] = _rounded(turned_high, out)
+
+
+@_loop
+def linear_row(first: int, last: int, x: Array, weight: Array, bias: Array, out: Array) -> None:
+    """Over blocks of `weight [num_blocks, num_pairs, BLOCK]`, words of two weights each."""
+    row, totals = np.empty(len(x), np.float32), np.empty(BLOCK, np.float32)
+    for i in range(len(x)):
+        row[i] = _read(x[i])
+    for block in range(first, last):
+        for i in range(BLOCK):
+            totals[i] = _read(bias[block * BLOCK + i])
+        begin = np.uintp(weight.ctypes.data + block * weight.strides[0])
+        _add_block(begin, np.uintp(row.ctypes.data), weight.shape[1], np.uintp(totals.ctypes.data))
+        for i in range(BLOCK):
+            out[block * BLOCK + i] = _rounded(totals[i], out)
+
+
+@_loop
+def see_tile(
+    first: int, last: int, scores: Array, begin: int, end: int, num_rows: int, scale: Any, highest: Array,
+    totals: Array, mix: Array,
+) -> None:  # fmt: skip
+    """Make of scores with a tile of keys what each counts, and count what was seen before anew where these are higher.
+
+    Row `i` of every `num_rows` sees the keys before `end - num_rows + 1 + i`, of which the tile's begin at `begin`.
+    """
+    for row in range(first, last):
+        num_seen = min(max(end - num_rows + 1 + row % num_rows - begin, 0), scores.shape[1])
+        top = max(highest[row], _highest(scores[row, :num_seen]) * scale)
+        fade = _exp(highest[row] - top)
+        total = np.float32(0)
+        for i in range(num_seen):
+            share = _exp(_read(scores[row, i]) * scale - top)
+            scores[row, i] = _rounded(share, scores)
+            total += share
+        scores[row, num_seen:] = 0
+        for i in range(mix.shape[1]):
+            mix[row, i] *= fade
+        totals[row] = totals[row] * fade + total
+        highest[row] = top
 
 
 @cache
@@ -211,5 +331,41 @@ def attend(key_dim: int, value_dim: int) -> Any:
                 see(row, past_keys, past_values, next_keys, shares, mix)
                 for i in range(value_dim):
                     out[sequence, query_head, i] = _rounded(mix[i], out)
+
+    return loop
+
+
+@cache
+def layer_of_row(head_dim: int) -> Any:
+    """The loop over what a layer of a decoder does with one row, everything `[1, dim]`, bfloat16.
+
+    It takes the residual stream `x` and what the last layer adds to it, and leaves there the same of this layer.
+    """
+    see = attend(head_dim, head_dim)
+
+    @_loop
+    def loop(
+        x: Array, change: Array, cos: Array, sin: Array, starts: Array, lengths: Array, keys: Array, values: Array,
+        scale: Any, input_norm: Array, input_eps: Any, qkv: Array, qkv_bias: Array, out: Array, out_bias: Array,
+        post_norm: Array, post_eps: Any, gate_up: Array, gate_up_bias: Array, down: Array, down_bias: Array,
+    ) -> None:  # fmt: skip
+        normed = np.empty_like(x)
+        add_rms_norm(0, 1, x, change, x, input_norm, input_eps, normed)
+        parts = np.empty((1, len(qkv_bias) // head_dim, head_dim), x.dtype)
+        linear_row(0, len(qkv), normed[0], qkv, qkv_bias, parts.reshape(-1))
+        num_kv_heads = len(keys)
+        num_rotated = parts.shape[1] - num_kv_heads
+        rotated = np.empty((1, num_rotated, head_dim), x.dtype)
+        rotate(0, 1, parts, cos, sin, rotated)
+        query, key, value = rotated[:, :-num_kv_heads], rotated[:, -num_kv_heads:], parts[:, num_rotated:]
+        seen = np.empty((1, num_rotated - num_kv_heads, head_dim), x.dtype)
+        see(0, num_kv_heads, query, key, value, keys, values, starts, lengths, scale, seen)
+        linear_row(0, len(out), seen.reshape(-1), out, out_bias, change[0])
+        add_rms_norm(0, 1, x, change, x, post_norm, post_eps, normed)
+        both = np.empty((1, len(gate_up_bias)), x.dtype)
+        linear_row(0, len(gate_up), normed[0], gate_up, gate_up_bias, both[0])
+        gated = np.empty((1, len(gate_up_bias) // 2), x.dtype)
+        swiglu(0, 1, both, gated)
+        linear_row(0, len(down), gated[0], down, down_bias, change[0])
 
     return loop

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from itertools import accumulate
 
 import torch
 from torch import Tensor
@@ -65,10 +66,13 @@ class Runner:
         self._device = device
 
     def warm_up(self, max_sequences: int) -> None:
-        """Make ready for decode steps of up to so many sequences: no request shall wait for what is compiled once."""
-        spare = self._cache.keys.shape[2] - 1  # belongs to no sequence
-        for n in (1, min(2, max_sequences)):  # rows of one are laid out as a whole tensor is, those of more are not
-            step = Step([0] * n, [0] * n, [spare] * n, [Segment(1, spare, 1)] * n, list(range(n)))
+        """Make ready for steps with up to so many sequences: no request shall wait for what is compiled once."""
+        for sizes in ([1], [1] * min(2, max_sequences), [1, 2]):  # each lays tensors out in its own way
+            starts = [0, *accumulate(sizes)]
+            segments = [Segment(size, start, size) for size, start in zip(sizes, starts, strict=False)]
+            cache_positions = list(range(starts[-1]))
+            positions = [position for size in sizes for position in range(size)]
+            step = Step([0] * len(positions), positions, cache_positions, segments, [end - 1 for end in starts[1:]])
             self._compute(step, self._decoder.embed(self._tensor(step.tokens)))
 
     def run(self, batch: Batch, ahead: Ahead | None = None) -> Tensor:
@@ -90,8 +94,9 @@ class Runner:
         return self._compute(step, embeddings)
 
     def _compute(self, step: Step, embeddings: Tensor) -> Tensor:
-        hidden = self._decoder.forward(embeddings, self._tensor(step.positions), self._attention(step))
-        return self._decoder.logits(hidden[self._tensor(step.last_rows)]).float()
+        rows = None if len(step.last_rows) == len(step.tokens) else self._tensor(step.last_rows)
+        hidden = self._decoder.forward(embeddings, self._tensor(step.positions), self._attention(step), rows)
+        return self._decoder.logits(hidden).float()
 
     def _attention(self, step: Step) -> StepAttention:
         return StepAttention(self._cache, self._tensor(step.cache_positions), step.segments)

@@ -23,15 +23,18 @@ _POLL_INTERVAL_S = 0.02
 """How often live requests are asked whether their clients have gone."""
 _MAX_POLLS = 20
 """Requests that are asked at a time, since each waits a tenth of a millisecond for Triton; the others come next."""
-_MAX_SHARE = 0.1
-"""Of the time, which sending may take from the loop: both are in one process."""
+_MIN_SHARE = 0.1
+"""Of the time, which sending may take from a busy loop: both are in one process."""
 _MAX_WAIT_S = 0.05
 """Longest time that a piece waits for the next ones."""
 
 
-def pace(num_live: int, response_s: float) -> float:
-    """Seconds between two responses of one request, where all of `num_live` talk and a response costs `response_s`."""
-    return min(num_live * response_s / _MAX_SHARE, _MAX_WAIT_S)
+def pace(num_live: int, response_s: float, waiting: float) -> float:
+    """Seconds between two responses of one request, where all of `num_live` talk and a response costs `response_s`.
+
+    `waiting` is the share of the time in which the loop waits: sending then takes nothing from it.
+    """
+    return min(num_live * response_s / max(_MIN_SHARE, waiting), _MAX_WAIT_S)
 
 
 class Reply(Protocol):
@@ -118,6 +121,8 @@ class Sender:
         self._live: dict[Stream, None] = {}
         self._held: list[tuple[float, int, Stream]] = []  # a heap
         self._response_s = 0.0  # running average
+        self._waiting = 0.0
+        """Share of the time in which the loop waits, a running average too."""
         self._outbox: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="sender", daemon=True)
 
@@ -141,7 +146,7 @@ class Sender:
         self._outbox.put(stream)  # wakes the thread, so that it begins to poll
 
     def _loop(self) -> None:
-        next_poll = time.monotonic()
+        polled_s, waited_s = time.monotonic(), self._engine.waited_s
         while True:
             try:
                 stream = self._outbox.get(timeout=self._patience())
@@ -155,9 +160,11 @@ class Sender:
                 pass
             while self._held and self._held[0][0] <= time.monotonic():
                 self._send(heapq.heappop(self._held)[2])
-            if time.monotonic() >= next_poll:
+            now_s = time.monotonic()
+            if now_s >= polled_s + _POLL_INTERVAL_S:
                 self._drop_abandoned()
-                next_poll = time.monotonic() + _POLL_INTERVAL_S
+                self._waiting += 0.2 * ((self._engine.waited_s - waited_s) / (now_s - polled_s) - self._waiting)
+                polled_s, waited_s = now_s, self._engine.waited_s
 
     def _patience(self) -> float | None:
         """Seconds to wait for the next news."""
@@ -193,7 +200,7 @@ class Sender:
                 started_s = time.thread_time()  # waiting takes nothing from the loop
                 stream.reply.send(merge(outputs), stream.is_done)
                 self._response_s += 0.1 * (time.thread_time() - started_s - self._response_s)
-                stream.next_s = time.monotonic() + pace(len(self._live), self._response_s)
+                stream.next_s = time.monotonic() + pace(len(self._live), self._response_s, self._waiting)
         except Exception:
             logger.exception("a response could not be sent; its request is ended with an error")
             self._engine.cancel(stream.request)

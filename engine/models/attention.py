@@ -20,8 +20,11 @@ class AttentionLayer(Protocol):
     cache_heads: tuple[int, int, int]
     """What it keeps of a token: heads, and the length of a key and of a value."""
 
-    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
-        """`[num_tokens, hidden_size]` to the same."""
+    out: nn.Module
+    """What is made of what all heads saw: `[num_tokens, num_heads · value_dim]` to `[num_tokens, hidden_size]`."""
+
+    def see(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
+        """`[num_tokens, hidden_size]` to `[num_tokens, num_heads · value_dim]`."""
 
 
 class HeadAttention:
@@ -31,27 +34,27 @@ class HeadAttention:
         config, head_dim = module.config, module.head_dim
         self._num_heads, self._num_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.cache_heads = self._num_kv_heads, head_dim, head_dim
-        self._scale = head_dim**-0.5
-        self._qkv = linears.fuse(module.q_proj, module.k_proj, module.v_proj)
-        self._out = linears.fuse(module.o_proj)
+        self.scale = head_dim**-0.5
+        self.qkv = linears.fuse(module.q_proj, module.k_proj, module.v_proj)
+        self.out = linears.fuse(module.o_proj)
         self._norm: Tensor | None = None
-        if hasattr(module, "q_norm"):  # Qwen3
+        self.norms_heads = hasattr(module, "q_norm")  # Qwen3
+        if self.norms_heads:
             norms = [module.q_norm] * self._num_heads + [module.k_norm] * self._num_kv_heads
             self._norm, self._eps = (
                 torch.stack([norm.weight.detach() for norm in norms]),
                 module.q_norm.variance_epsilon,
             )
 
-    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
+    def see(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
         num_rotated = self._num_heads + self._num_kv_heads
-        qkv = self._qkv(x).view(len(x), num_rotated + self._num_kv_heads, -1)
+        qkv = self.qkv(x).view(len(x), num_rotated + self._num_kv_heads, -1)
         rotated = qkv
         if self._norm is not None:
             rotated = self._norm * F.rms_norm(qkv[:, :num_rotated], qkv.shape[-1:], eps=self._eps)
         rotated = rotate(rotated, num_rotated, rotary)
         query, key, value = rotated[:, : self._num_heads], rotated[:, self._num_heads :], qkv[:, num_rotated:]
-        out: Tensor = self._out(attention.attend(layer, query, key, value, self._scale).flatten(1))
-        return out
+        return attention.attend(layer, query, key, value, self.scale).flatten(1)
 
 
 class LatentAttention:
@@ -78,10 +81,10 @@ class LatentAttention:
         to_both = module.kv_b_proj.weight.detach().view(self._num_heads, -1, self._rank)
         self._to_latent = to_both[:, : self._key_dim].contiguous()  # [num_heads, key_dim, rank]
         self._to_value = to_both[:, self._key_dim :].transpose(1, 2).contiguous()  # [num_heads, rank, value_dim]
-        self._out = linears.fuse(module.o_proj)
+        self.out = linears.fuse(module.o_proj)
         self._max_absorbed = max_absorbed_rows(self._rank, self._key_dim, self._value_dim)
 
-    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
+    def see(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
         query, latent, key = self._down(x).tensor_split((-self._rank - self._rope_dim, -self._rope_dim), dim=-1)
         if self._query is not None:
             query = self._query(rms_norm(query, self._query_norm))
@@ -89,8 +92,7 @@ class LatentAttention:
         turned = rotate(torch.cat((rotated, key[:, None]), dim=1), self._num_heads + 1, rotary)
         latent = rms_norm(latent, self._latent_norm)[:, None]
         attention.write(layer, torch.cat((latent, turned[:, -1:]), dim=-1))
-        out: Tensor = self._out(self._attend(layer, plain, turned[:, :-1], attention).flatten(1))
-        return out
+        return self._attend(layer, plain, turned[:, :-1], attention).flatten(1)
 
     def _attend(self, layer: int, plain: Tensor, rotated: Tensor, attention: StepAttention) -> Tensor:
         """`[num_tokens, num_heads, value_dim]`. The scheduler has sequences that decode in front."""

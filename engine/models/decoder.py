@@ -19,8 +19,10 @@ class Decoder(Protocol):
     def embed(self, token_ids: Tensor) -> Tensor:
         """`[num_tokens]` to `[num_tokens, hidden_size]`."""
 
-    def forward(self, embeddings: Tensor, positions: Tensor, attention: StepAttention) -> Tensor:
-        """`[num_tokens, hidden_size]` at `positions [num_tokens]` to final hidden states of the same shape."""
+    def forward(
+        self, embeddings: Tensor, positions: Tensor, attention: StepAttention, rows: Tensor | None = None
+    ) -> Tensor:
+        """`[num_tokens, hidden_size]` at `positions [num_tokens]` to final hidden states, of all or of these `rows`."""
 
     def logits(self, hidden: Tensor) -> Tensor:
         """`[num_rows, hidden_size]` to `[num_rows, vocab_size]`."""

@@ -16,11 +16,11 @@ class FeedForward:
     """SwiGLU with gate and up in one product: `[num_tokens, hidden_size]` to the same."""
 
     def __init__(self, module: Any, linears: Linears) -> None:
-        self._gate_up = linears.fuse(module.gate_proj, module.up_proj)
-        self._down = linears.fuse(module.down_proj)
+        self.gate_up = linears.fuse(module.gate_proj, module.up_proj)
+        self.down = linears.fuse(module.down_proj)
 
     def __call__(self, x: Tensor) -> Tensor:
-        out: Tensor = self._down(swiglu(self._gate_up(x)))
+        out: Tensor = self.down(swiglu(self.gate_up(x)))
         return out
 
 

@@ -13,13 +13,14 @@ from engine.linear import Linears
 from engine.models.attention import AttentionLayer, HeadAttention, LatentAttention
 from engine.models.feed_forward import Experts, FeedForward, GroupedExperts, grouped_products
 from engine.models.pointwise import Rotary, add_rms_norm
+from engine.models.row import RowLayers
 
 
 class FusedLayer:
     """One layer. It takes the weights out of transformers' module, so that the model is not there twice."""
 
     def __init__(self, layer: Any, linears: Linears) -> None:
-        self._input_norm, self._post_norm = layer.input_layernorm, layer.post_attention_layernorm
+        self.input_norm, self.post_norm = layer.input_layernorm, layer.post_attention_layernorm
         is_latent = hasattr(layer.self_attn, "kv_lora_rank")
         self.attention: AttentionLayer = (LatentAttention if is_latent else HeadAttention)(layer.self_attn, linears)
         self.feed_forward = _feed_forward(layer.mlp, linears)
@@ -29,11 +30,20 @@ class FusedLayer:
                     module.to("meta")
 
     def __call__(
-        self, layer: int, x: Tensor, change: Tensor | None, rotary: Rotary, attention: StepAttention
-    ) -> tuple[Tensor, Tensor]:
-        """Take the residual stream and what the last layer adds to it; return it and what this one adds."""
-        x, normed = add_rms_norm(x, change, self._input_norm)
-        x, normed = add_rms_norm(x, self.attention(layer, normed, rotary, attention), self._post_norm)
+        self, layer: int, x: Tensor, change: Tensor | None, rotary: Rotary, attention: StepAttention,
+        rows: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        """Take the residual stream and what the last layer adds to it; return it and what this one adds.
+
+        With `rows`, these alone go on once all have been seen.
+        """
+        x, normed = add_rms_norm(x, change, self.input_norm)
+        seen = self.attention.see(layer, normed, rotary, attention)
+        if rows is not None:
+            x, seen = x[rows], seen[rows]
+            if len(rows) == 0:  # a part of a prompt that ends later
+                return x, x
+        x, normed = add_rms_norm(x, self.attention.out(seen), self.post_norm)
         return x, self.feed_forward(normed)
 
 
@@ -50,6 +60,7 @@ class FusedDecoder:
         inner = model.get_decoder()
         self._embed = inner.embed_tokens
         self._layers = [FusedLayer(layer, linears) for layer in inner.layers]
+        self._row_layers = RowLayers(self._layers)
         self.cache_shape = CacheShape(len(self._layers), *self._layers[0].attention.cache_heads)
         self.waits = any(isinstance(layer.feed_forward, Experts) for layer in self._layers)
         self._norm = inner.norm
@@ -59,11 +70,16 @@ class FusedDecoder:
     def embed(self, token_ids: Tensor) -> Tensor:
         return F.embedding(token_ids, self._embed.weight)
 
-    def forward(self, embeddings: Tensor, positions: Tensor, attention: StepAttention) -> Tensor:
+    def forward(
+        self, embeddings: Tensor, positions: Tensor, attention: StepAttention, rows: Tensor | None = None
+    ) -> Tensor:
         rotary = self._cos[positions], self._sin[positions]
+        if self._row_layers.take(len(embeddings)):
+            return add_rms_norm(*self._row_layers(embeddings, rotary, attention), self._norm)[1]
         x, change = embeddings, None
         for index, layer in enumerate(self._layers):
-            x, change = layer(index, x, change, rotary, attention)
+            is_last = index == len(self._layers) - 1
+            x, change = layer(index, x, change, rotary, attention, rows if is_last else None)
         return add_rms_norm(x, change, self._norm)[1]
 
     def logits(self, hidden: Tensor) -> Tensor:

@@ -12,10 +12,13 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine import kernels, loops
+from engine.linear import Linear
 from engine.loop import Engine
 from tests.engine.recorder import Recorder
 
-ROW_LOOPS: tuple[Any, ...] = (loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate)
+LOOPS: tuple[Any, ...] = (
+    loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_row, loops.see_tile
+)  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
 
 
@@ -102,6 +105,52 @@ def test_attention(dtype: torch.dtype, num_heads: int, num_query_heads: int, dim
     assert torch.equal(values, before[1])
 
 
+@pytest.mark.parametrize(
+    ("num_heads", "num_query_heads", "dim", "value_dim"), [(3, 3, 64, 64), (2, 8, 24, 24), (1, 5, 96, 64)]
+)
+@pytest.mark.parametrize(("num_rows", "num_cached"), [(1, 1), (2, 2), (7, 300), (128, 128), (300, 300), (300, 700)])
+def test_attention_of_many_rows(
+    num_heads: int, num_query_heads: int, dim: int, value_dim: int, num_rows: int, num_cached: int
+) -> None:
+    query = torch.randn(num_rows, num_query_heads, dim).bfloat16()
+    # Part of a cache, in which others' tokens are next to it: they shall not be looked at, not even times zero.
+    keys, values = (torch.full((num_heads, 1000, size), torch.nan).bfloat16() for size in (dim, value_dim))
+    keys, values = (cached[:, 100 : 100 + num_cached].normal_() for cached in (keys, values))
+    actual = kernels.see(query, keys, values, 0.3)
+    expected = F.scaled_dot_product_attention(
+        query.double().transpose(0, 1)[None],
+        keys.double()[None],
+        values.double()[None],
+        attn_mask=torch.ones(num_rows, num_cached, dtype=torch.bool).tril(num_cached - num_rows),
+        scale=0.3,
+        enable_gqa=True,
+    )[0].transpose(0, 1)
+    assert actual.shape == expected.shape
+    assert (actual - expected).norm() < 0.01 * expected.norm()
+
+
+def test_high_scores_after_low_ones() -> None:
+    """Of tiles that are seen one after the other, the last can make all before it count for nothing."""
+    scores = torch.arange(600.0).bfloat16().view(1, -1, 1)
+    query = torch.tensor([1.0, -1.0]).bfloat16().view(1, 2, 1)
+    mixed = kernels.see(query, scores, scores, 1.0)
+    assert mixed.flatten().tolist() == pytest.approx([598.5, 0.58], rel=0.01)
+
+
+@pytest.mark.parametrize("has_bias", [True, False])
+@pytest.mark.parametrize(("num_outputs", "num_inputs"), [(64, 64), (192, 640), (2048, 2048)])
+def test_products_of_one_row(num_outputs: int, num_inputs: int, has_bias: bool) -> None:
+    weight, x = torch.randn(num_outputs, num_inputs).bfloat16(), torch.randn(1, num_inputs).bfloat16()
+    bias = torch.randn(num_outputs).bfloat16() if has_bias else None
+    layer = Linear(weight, bias)
+    if not kernels.onednn_multiplies(weight):
+        pytest.skip("oneDNN has no bfloat16 on this CPU")
+    assert layer.row is not None
+    expected = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
+    error = layer(x) - expected
+    assert error.norm() < 0.003 * expected.norm()
+
+
 def test_far_scores_do_not_overflow() -> None:
     keys = torch.tensor([[[3e4], [-3e4], [3e4]]])
     values = torch.tensor([[[1.0], [5.0], [0.0]]])
@@ -126,10 +175,12 @@ def test_other_types_are_left_to_torch(dtype: torch.dtype) -> None:
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_nothing_is_compiled_while_requests_are_served(start_engine: Callable[..., Engine], dtype: str) -> None:
     loops.attend.cache_clear()
+    loops.layer_of_row.cache_clear()
     engine = start_engine(dtype=dtype)
 
     def num_compiled() -> int:
-        return sum(len(loop.signatures) for loop in (loops.attend(16, 16), *ROW_LOOPS))
+        made = loops.attend(16, 16), loops.layer_of_row(16)
+        return sum(len(loop.signatures) for loop in (*made, *LOOPS))
 
     before = num_compiled()
     cases = [Recorder(list(range(20, 20 + length)), temperature=0, max_tokens=20) for length in (1, 3, 40)]

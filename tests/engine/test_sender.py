@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import queue
 import threading
+import time
 
 import pytest
 
@@ -38,9 +40,10 @@ class FakeReply:
 
 
 class FakeEngine:
-    """Stands for the loop: only cancels are looked at."""
+    """Stands for the loop: only cancels are looked at, and how long it waits."""
 
     def __init__(self) -> None:
+        self.waited_s = time.monotonic()
         self.cancelled: list[Request] = []
         self.has_cancelled = threading.Event()
 
@@ -217,7 +220,27 @@ def test_everyone_is_asked_in_turn_whether_the_client_has_gone() -> None:
     assert engine.cancelled == [stream.request for stream in streams]
 
 
-def test_sending_takes_a_tenth_of_the_time_and_no_piece_waits_long() -> None:
-    assert pace(1, 100e-6) == pytest.approx(1e-3)
-    assert pace(16, 100e-6) == pytest.approx(16e-3)
-    assert pace(256, 100e-6) == 0.05
+def test_sending_takes_a_tenth_of_a_busy_loop_and_no_piece_waits_long() -> None:
+    assert pace(1, 100e-6, 0.0) == pytest.approx(1e-3)
+    assert pace(16, 100e-6, 0.05) == pytest.approx(16e-3)
+    assert pace(256, 100e-6, 0.0) == 0.05
+
+
+def test_sending_takes_the_time_in_which_the_loop_waits() -> None:
+    assert pace(64, 100e-6, 0.8) == pytest.approx(8e-3)
+
+
+def test_the_sender_sees_how_long_the_loop_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: queue.SimpleQueue[float] = queue.SimpleQueue()
+    monkeypatch.setattr("engine.sender.pace", lambda *arguments: seen.put(arguments[2]) or 0.0)
+    engine = FakeEngine()
+    sender, reply = start(engine), FakeReply()
+    stream = open_stream(sender, reply)
+    waiting = 0.0
+    while waiting < 0.5:  # a loop that always waits: nearer to all of the time with every poll
+        engine.waited_s = time.monotonic()
+        say(stream, "a")
+        waiting = seen.get(timeout=10)
+        assert 0 <= waiting <= 1.1
+    say(stream, "b", "stop")
+    sender.stop()
