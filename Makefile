@@ -22,7 +22,7 @@ CODE := adapter engine model_repository docker demo benchmarks tests
 
 .PHONY: help
 help: ## show this
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: up
 up: ## serve: Docker where an engine answers, else the Triton binary from PyPI
@@ -91,12 +91,15 @@ bench-quick: $(INSTALLED) ## the same in minutes: one round, fewer workloads, wi
 	$(PY) -m benchmarks.engines --quick
 	$(PY) -m benchmarks.ocr --quick
 
-.PHONY: bench-growth bench-cache bench-gpu bench-pages bench-demo
+.PHONY: bench-growth bench-cache bench-int8 bench-gpu bench-pages bench-demo
 bench-growth: $(INSTALLED) ## step time by batch and context, memory over 10,000 requests
 	$(PY) -m benchmarks.growth
 
 bench-cache: $(INSTALLED) ## bytes per token of DeepSeek-V2's caches, latent and expanded, and the time of a step
 	$(PY) -m benchmarks.latent_cache
+
+bench-int8: $(INSTALLED) ## what 8-bit weights change: the demo's perplexity and choices, and the time of a step
+	$(PY) -m benchmarks.int8
 
 bench-gpu: $(INSTALLED) ## random models of DeepSeek's real sizes on an NVIDIA GPU
 	$(PY) -m benchmarks.gpu

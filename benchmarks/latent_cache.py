@@ -43,7 +43,7 @@ class ExpandedAttention(LatentAttention):
         super().__init__(module, linears)
         self.cache_heads = self._num_heads, self._key_dim + self._rope_dim, self._value_dim
 
-    def __call__(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
+    def see(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:
         query, latent, key = self._down(x).tensor_split((-self._rank - self._rope_dim, -self._rope_dim), dim=-1)
         plain, rotated = query.view(len(x), self._num_heads, -1).tensor_split((self._key_dim,), dim=-1)
         turned = rotate(torch.cat((rotated, key[:, None]), dim=1), self._num_heads + 1, rotary)
@@ -51,8 +51,7 @@ class ExpandedAttention(LatentAttention):
         keys, values = made.tensor_split((self._key_dim,), dim=-1)
         keys = torch.cat((keys, turned[:, -1:].expand(-1, self._num_heads, -1)), dim=-1)
         rows = torch.cat((plain, turned[:, :-1]), dim=-1)
-        out: Tensor = self._out(attention.attend(layer, rows, keys, values, self._scale).flatten(1))
-        return out
+        return attention.attend(layer, rows, keys, values, self._scale).flatten(1)
 
 
 def sizes(cache_gib: float, context: int) -> list[list[str]]:

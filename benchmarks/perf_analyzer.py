@@ -43,8 +43,16 @@ def ensure_perf_analyzer() -> Path:
     return program
 
 
+class ProfileLost(Exception):
+    """perf_analyzer died while it wrote its export, as it does now and then."""
+
+
 def grpc_streams(address: str, model: str, inputs: dict[str, str], concurrency: int, count: int) -> list[Any]:
-    """Keep `concurrency` streams busy with `count` requests; those of its export."""
+    """Keep `concurrency` streams busy with `count` requests; those of its export.
+
+    Raises:
+        ProfileLost: measure once more.
+    """
     with TemporaryDirectory() as folder:
         data, result = Path(folder, "inputs.json"), Path(folder, "profile.json")
         data.write_text(json.dumps({"data": [{name: [text] for name, text in inputs.items()}]}))
@@ -57,5 +65,8 @@ def grpc_streams(address: str, model: str, inputs: dict[str, str], concurrency: 
         ran = subprocess.run(command, env=environment, capture_output=True, text=True)
         if not result.exists():
             raise RuntimeError(f"perf_analyzer failed: {ran.stdout}\n{ran.stderr}")
-        requests: list[Any] = json.loads(result.read_text())["experiments"][0]["requests"]
+        try:
+            requests: list[Any] = json.loads(result.read_text())["experiments"][0]["requests"]
+        except ValueError as error:
+            raise ProfileLost(f"perf_analyzer ended with {ran.returncode}") from error
     return requests

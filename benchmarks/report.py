@@ -47,15 +47,20 @@ class Report:
     def chart(self, chart: Chart) -> None:
         self._charts.append(chart)
 
-    def write(self) -> None:
-        """Print all of it, and keep it under `results/`."""
+    def save(self) -> str:
+        """Keep what there is so far under `results/`."""
         RESULTS.mkdir(exist_ok=True)
+        lines = self._lines
         if self._charts:
             self._draw()
-            self._lines += [f"![{self._name}]({self._name}.png)", ""]
-        text = "\n".join(self._lines)
+            lines = [*lines, f"![{self._name}]({self._name}.png)", ""]
+        text = "\n".join(lines)
         (RESULTS / f"{self._name}.md").write_text(text)
-        print(text)
+        return text
+
+    def write(self) -> None:
+        """Print all of it, and keep it."""
+        print(self.save())
 
     def _draw(self) -> None:
         figure, axes = plt.subplots(

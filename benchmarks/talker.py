@@ -34,6 +34,7 @@ class Talker:
         self._is_stopping = False
         self.num_said = 0
         """Tokens, since it was started."""
+        self.waited_s = 0.0
         self._thread = threading.Thread(target=self._loop, name="talker", daemon=True)
 
     def start(self) -> None:
@@ -67,7 +68,9 @@ class Talker:
             next_s = max(next_s + self._interval_s, time.monotonic())
             for request, num_left in requests:
                 self._say(request, num_left)
-            time.sleep(max(0.0, next_s - time.monotonic()))
+            pause_s = max(0.0, next_s - time.monotonic())
+            time.sleep(pause_s)
+            self.waited_s += pause_s
 
     def _say(self, request: Request, num_left: int) -> None:
         reason = "cancelled" if request.is_cancelled else "length" if num_left == 1 else None

@@ -61,6 +61,6 @@ def test_links_to_files_exist() -> None:
 
 
 def test_make_targets_exist() -> None:
-    targets = set(re.findall(r"`?make ([a-z-]+)", README)) - {"up"}
+    targets = set(re.findall(r"`?make ([a-z0-9-]+)", README)) - {"up"}
     listed = subprocess.run(["make", "help"], capture_output=True, text=True, check=True).stdout
     assert [target for target in targets if f"make {target} " not in listed] == []

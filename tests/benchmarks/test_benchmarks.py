@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, latent_cache, ocr, report
+from benchmarks import gpu, int8, latent_cache, ocr, report
 from benchmarks.report import Chart, Report
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
@@ -52,6 +52,13 @@ def test_the_ocr_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> No
     call(monkeypatch, ocr.main, "--quick")
     text = (results / "ocr-quick.md").read_text()
     assert "| engine, 16 at once |" in text
+
+
+def test_the_int8_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    call(monkeypatch, int8.main, "--quick")
+    text = (results / "int8-quick.md").read_text()
+    assert "| float32 | " in text
+    assert "| int8 | " in text
 
 
 def test_the_latent_cache_is_as_small_as_deepseek_says() -> None:
