@@ -1,5 +1,6 @@
 """Serves with the settings of the environment and the YAML file."""
 
+import gc
 import logging.config
 import os
 import socket
@@ -7,8 +8,10 @@ import sys
 from typing import Any
 
 import uvicorn
+from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
+from adapter.app import create_app
 from adapter.settings import Settings, SettingsError, load_settings
 
 
@@ -18,7 +21,7 @@ def main() -> None:
     except SettingsError as error:
         sys.exit(f"adapter: {error}")
     config = uvicorn.Config(
-        "adapter.app:create_app",
+        "adapter.serve:served_app",
         factory=True,
         host=settings.host,
         port=settings.port,
@@ -42,6 +45,14 @@ def main() -> None:
         Multiprocess(config, sockets=[listener]).run()
     else:
         uvicorn.Server(config).run(sockets=[listener])
+
+
+def served_app() -> FastAPI:
+    """The app in a process that does nothing else."""
+    app = create_app()
+    gc.collect()
+    gc.freeze()  # what is loaded stays: to look through it for garbage would hold up all streams
+    return app
 
 
 def log_config(settings: Settings) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
 from engine.errors import EngineError
 from engine.sampling_params import SamplingParams
@@ -26,8 +26,7 @@ class TokenLogprob:
     """The most likely tokens and their log-probabilities, best first; as many as were asked for."""
 
 
-@dataclass(frozen=True, slots=True)
-class Output:
+class Output(NamedTuple):
     """What one step added to one choice of a request."""
 
     choice: int

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from engine.detokenizer import TokenBytes
@@ -20,17 +20,17 @@ class ChoicePiece:
     finish_reason: FinishReason | None = None
 
 
-def merge(outputs: Iterable[Output]) -> dict[int, ChoicePiece]:
+def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
     """Join the outputs of each choice, in order."""
-    pieces: dict[int, ChoicePiece] = {}
+    choices: dict[int, list[Output]] = {}
     for output in outputs:
-        piece = pieces.setdefault(output.choice, ChoicePiece())
-        piece.text += output.text
-        piece.num_tokens += output.num_tokens
-        piece.finish_reason = output.finish_reason
-        if output.logprob:
-            piece.logprobs.append(output.logprob)
-    return pieces
+        choices.setdefault(output.choice, []).append(output)
+    return {choice: _joined(said) for choice, said in choices.items()}
+
+
+def _joined(outputs: Sequence[Output]) -> ChoicePiece:
+    _, texts, nums_tokens, logprobs, finish_reasons = zip(*outputs, strict=True)
+    return ChoicePiece("".join(texts), sum(nums_tokens), list(filter(None, logprobs)), finish_reasons[-1])
 
 
 def logprobs_json(logprobs: list[TokenLogprob], token_bytes: TokenBytes) -> str:

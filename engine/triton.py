@@ -5,6 +5,7 @@ Its tensors are a superset of those of Triton's vLLM backend.
 
 from __future__ import annotations
 
+import gc
 import json
 import logging
 from collections.abc import Iterable
@@ -61,6 +62,8 @@ class EngineModel:
         self._sender = Sender(self._engine)
         self._engine.start()
         self._sender.start()
+        gc.collect()
+        gc.freeze()  # what is loaded stays: to look through it for garbage would hold up all streams
         logger.info("loaded %s", json.dumps(self._describe()))
 
     def execute(self, requests: list[Any]) -> None:
