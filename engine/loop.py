@@ -31,6 +31,8 @@ from engine.sequence_maker import SequenceMaker
 
 logger = logging.getLogger(__name__)
 
+_ENOUGH_TOKENS = 256
+"""Of prompts in a step on CPU: more are computed no faster together, and one after the other some answers begin sooner."""
 _STOPPED = "the model is being unloaded; send the request again later"
 _FAILED = "the engine failed in a step; send the request again"
 
@@ -53,8 +55,9 @@ class Engine:
         self._prefix_cache = PrefixCache(BlockAllocator(plan.num_tokens))
         # A token more than is handed out, which padding may write to.
         cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens + 1, checkpoint.dtype, checkpoint.device)
-        self._scheduler = Scheduler(self._prefix_cache, config.max_step_tokens)
         on_gpu = checkpoint.device.type == "cuda"
+        enough_tokens = None if on_gpu else _ENOUGH_TOKENS
+        self._scheduler = Scheduler(self._prefix_cache, config.max_step_tokens, enough_tokens)
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
         if suits(checkpoint.decoder, cache):
             self._runner = GpuRunner(checkpoint.decoder, cache, varlen_attn, plan.max_context)

@@ -40,9 +40,11 @@ class Scheduler:
     worst case. What others have computed of a prompt is not computed again.
     """
 
-    def __init__(self, cache: PrefixCache, max_step_tokens: int) -> None:
+    def __init__(self, cache: PrefixCache, max_step_tokens: int, enough_tokens: int | None = None) -> None:
+        """After `enough_tokens` of prompts a step begins no further one; None: it takes as many as there is room for."""
         self._cache = cache
         self._max_step_tokens = max_step_tokens
+        self._enough_tokens = max_step_tokens if enough_tokens is None else enough_tokens
         self._waiting: deque[Sequence] = deque()
         self._running: list[Sequence] = []
 
@@ -62,11 +64,11 @@ class Scheduler:
         self._admit()
         # Stable: sequences that decode have one token to compute, and come before all prefill.
         ordered = sorted(self._running, key=lambda sequence: sequence.num_uncomputed > 1)
-        batch, budget = [], self._max_step_tokens
+        batch, budget, num_prompt_tokens = [], self._max_step_tokens, 0
         coming: set[bytes] = set()
         """Blocks that are being computed for sequences before."""
         for sequence in ordered:
-            if budget == 0:
+            if budget == 0 or num_prompt_tokens >= self._enough_tokens:
                 break
             if sequence.is_full:
                 continue  # its last token is not read yet
@@ -81,6 +83,7 @@ class Scheduler:
             end = min(len(sequence.tokens), start + budget)
             batch.append(Chunk(sequence, start, end, tuple(known)))
             budget -= end - start
+            num_prompt_tokens += end - start if sequence.num_uncomputed > 1 else 0
         return batch
 
     def advance(self, batch: Batch) -> None:
