@@ -15,6 +15,11 @@ from torch import Tensor
 from engine import kernels
 from engine.loops import Array
 
+_MAX_LOOPED = 512
+"""Cached tokens of a sequence up to which a loop of ours sees latents faster than oneDNN."""
+_TILE = 128
+"""Unit of the numbers of latents that are multiplied at once: oneDNN generates code for each number."""
+
 
 @dataclass(frozen=True, slots=True)
 class CacheShape:
@@ -140,13 +145,25 @@ class StepAttention:
         Returns:
             `[sum of num_rows, num_heads, rank]`.
         """
+        # Of long ones oneDNN has the faster products.
+        num_single = len(self.starts) if max(self.lengths, default=0) <= _MAX_LOOPED else 0
         outputs = []
-        for i, rows in enumerate(torch.split(query, num_rows)):
+        if num_single:
+            keys, ends = self.cache.keys[layer][0], (self.starts, self.lengths)
+            outputs.append(kernels.see_latents(query[:num_single], keys, *ends, rank, scale))
+        for i, rows in enumerate(torch.split(query[num_single:], num_rows[num_single:]), num_single):
             past = self.past_keys(layer, i)[0]
-            scores = (rows.flatten(0, 1) @ past.T).float().mul_(scale)
+            num_whole = len(past) // _TILE * _TILE
+            tiles = past[:num_whole], F.pad(past[num_whole:], (0, 0, 0, num_whole + _TILE - len(past)))
+            scores = torch.cat([rows.flatten(0, 1) @ tile.T for tile in tiles], dim=-1).float().mul_(scale)
+            scores[:, len(past) :] = -torch.inf
             if len(rows) > 1:
-                scores.view(len(rows), -1, len(past)).masked_fill_(~self.mask(i)[:, None], -torch.inf)
-            outputs.append((scores.softmax(-1).to(past.dtype) @ past[:, :rank]).view(len(rows), -1, rank))
+                seen = scores[:, : len(past)].view(len(rows), -1, len(past))
+                seen.masked_fill_(~self.mask(i)[:, None], -torch.inf)
+            shares = scores.softmax(-1).to(past.dtype).split((num_whole, _TILE), dim=-1)
+            mixed = sum(share @ tile[:, :rank] for share, tile in zip(shares, tiles, strict=True))
+            assert isinstance(mixed, Tensor)
+            outputs.append(mixed.view(len(rows), -1, rank))
         return torch.cat(outputs)
 
     def see(self, index: int, rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:

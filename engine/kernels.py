@@ -68,13 +68,23 @@ def rotate(x: Tensor, num_heads: int, cos: Tensor, sin: Tensor) -> Tensor:
     return out
 
 
-def linear_row(x: Tensor, weight: Array, bias: Array) -> Tensor:
-    """`x @ weight.T + bias` for one row: `[1, in_features]` to `[1, out_features]`, all in bfloat16.
+def linear_rows(x: Tensor, weight: Array, bias: Array) -> Tensor:
+    """`x @ weight.T + bias` for up to `MAX_ROWS` rows: `[num_rows, in_features]` to `[num_rows, out_features]`.
 
-    `weight` is `[out_features / BLOCK, in_features / 2, BLOCK]`, the weights of two inputs in each 32 bits.
+    All in bfloat16; `weight` is `[out_features / block, in_features / 2, block]`, two inputs' weights in each 32 bits.
     """
-    out = x.new_empty(1, len(bias))
-    _in_parts(loops.linear_row, len(weight), weight.size, array(x)[0], weight, bias, array(out)[0])
+    out = x.new_empty(len(x), len(bias))
+    _in_parts(loops.linear_rows, len(weight), weight.size * len(x), array(x), weight, bias, array(out))
+    return out
+
+
+def multiply_heads(x: Tensor, weight: Tensor) -> Tensor:
+    """Multiply what each head has of a few rows with a matrix of its own.
+
+    `[num_rows, num_heads, in_dim]` and `[num_heads, in_dim, out_dim]` to `[num_rows, num_heads, out_dim]`.
+    """
+    out = x.new_empty(*x.shape[:2], weight.shape[2])
+    _in_parts(loops.multiply_heads, len(weight), len(x) * weight.numel(), array(x), array(weight), array(out))
     return out
 
 
@@ -150,6 +160,26 @@ def attend(
     loop, num_pairs = loops.attend(query.shape[2], value.shape[2]), key.shape[0] * key.shape[1]
     cost = int(lengths.sum()) * query.shape[1] * query.shape[2]
     _in_parts(loop, num_pairs, cost, *arrays, starts, lengths, np.float32(scale), array(out))
+    return out
+
+
+def see_latents(query: Tensor, keys: Tensor, starts: Array, lengths: Array, rank: int, scale: float) -> Tensor:
+    """Let the last token of some sequences see what is cached of its own, in keys that begin with the values.
+
+    Args:
+        query: `[num_sequences, num_heads, key_dim]`, in the cache's dtype.
+        keys: `[max_tokens, key_dim]`, the cache, these tokens included; all heads see the same.
+        starts: `[num_sequences]`, where each sequence's tokens begin in the cache.
+        lengths: `[num_sequences]`, how many they are.
+        rank: length of a value.
+        scale: factor on the scores.
+
+    Returns:
+        `[num_sequences, num_heads, rank]` in the query's dtype.
+    """
+    out = query.new_empty(*query.shape[:2], rank)
+    loop, cost = loops.see_latents(query.shape[2], rank), int(lengths.sum()) * query.shape[1] * query.shape[2]
+    _in_parts(loop, len(query), cost, array(query), array(keys), starts, lengths, np.float32(scale), array(out))
     return out
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from engine import kernels
 from engine.config import Quantization
-from engine.loops import BLOCK, Array
+from engine.loops import BLOCKS, MAX_ROWS, Array
 
 _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
@@ -26,7 +26,7 @@ def _pad(x: Tensor) -> Tensor:
     For every other number oneDNN would generate code, a millisecond each time, and keep half a megabyte.
     """
     num_rows = len(x)
-    unit = 1 if num_rows <= 32 else 16 if num_rows <= 128 else 64
+    unit = 1 if num_rows <= 32 else 16 if num_rows <= 256 else 64
     missing = -num_rows % unit
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 
@@ -42,17 +42,17 @@ class Linear(nn.Module):
         self._bias = None if bias is None else bias.detach()
         self._packed = kernels.onednn_multiplies(weight)
         self._weight = weight = weight.detach().contiguous()
-        self.row: tuple[Array, Array] | None = None
-        """Weight and bias as `loops.linear_row` reads them, where the packed weight is laid out so."""
+        self.rows: tuple[Array, Array] | None = None
+        """Weight and bias as `loops.linear_rows` reads them, where the packed weight is laid out so."""
         if self._packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
             blocks = _blocks(self._weight, weight)
             if blocks is not None:
-                self.row = blocks, kernels.array(weight.new_zeros(len(weight)) if bias is None else bias)
+                self.rows = blocks, kernels.array(weight.new_zeros(len(weight)) if bias is None else bias)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.row is not None and len(x) == 1:
-            return kernels.linear_row(x, *self.row)
+        if self.rows is not None and len(x) <= MAX_ROWS:
+            return kernels.linear_rows(x, *self.rows)
         if self._packed:
             y: Tensor = torch.ops.mkldnn._linear_pointwise(_pad(x), self._weight, self._bias, "none", [], "")
             return y[: len(x)]
@@ -60,17 +60,20 @@ class Linear(nn.Module):
 
 
 def _blocks(packed: Tensor, weight: Tensor) -> Array | None:
-    """What oneDNN made of a weight, `[num_blocks, in_features / 2, BLOCK]`, if it lies in memory as it usually does.
+    """What oneDNN made of a weight, `[num_blocks, in_features / 2, block]`, if it lies in memory as it usually does.
 
     oneDNN does not promise a layout, therefore it is looked at.
     """
-    num_blocks, rest = divmod(len(weight), BLOCK)
-    if rest or weight.shape[1] % 2 or torch.ops.mkldnn._nbytes(packed) != weight.nbytes:
+    if weight.shape[1] % 2 or torch.ops.mkldnn._nbytes(packed) != weight.nbytes:
         return None
     words = (ctypes.c_uint32 * (weight.numel() // 2)).from_address(torch.ops.mkldnn.data_ptr(packed))
-    found = np.ctypeslib.as_array(words).reshape(num_blocks, -1, BLOCK)
-    expected = weight.view(num_blocks, BLOCK, -1, 2).transpose(1, 2).contiguous()
-    return found if np.array_equal(found, expected.view(torch.int32)[..., 0].numpy().view(np.uint32)) else None
+    for block in BLOCKS:
+        if len(weight) % block == 0:
+            found = np.ctypeslib.as_array(words).reshape(len(weight) // block, -1, block)
+            expected = weight.view(len(found), block, -1, 2).transpose(1, 2).contiguous()
+            if np.array_equal(found, expected.view(torch.int32)[..., 0].numpy().view(np.uint32)):
+                return found
+    return None
 
 
 class Int8Linear(nn.Module):

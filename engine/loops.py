@@ -18,7 +18,21 @@ Array = NDArray[Any]
 Loop = Callable[..., Any]
 
 # Sums may be taken in any order; what is not a number stays so.
-_loop: Callable[[Loop], Loop] = njit(nogil=True, error_model="numpy", fastmath={"reassoc", "contract", "nsz", "arcp"})
+_OPTIONS: dict[str, Any] = {
+    "nogil": True, "error_model": "numpy", "fastmath": {"reassoc", "contract", "nsz", "arcp"}
+}  # fmt: skip
+
+
+def _loop(function: Loop) -> Loop:
+    """Compile when first called, and keep that on disk for the next process where a folder can be written."""
+    try:
+        return njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+    except RuntimeError:
+        return njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
+
+
+# Into each caller, so that the compiler knows the numbers it is called with.
+_inlined: Callable[[Loop], Loop] = njit(inline="always", **_OPTIONS)
 _intrinsic: Callable[[Loop], Loop] = intrinsic
 _overload: Callable[[Loop], Callable[[Loop], Loop]] = overload
 _cgutils: Any = cgutils
@@ -38,37 +52,50 @@ def _as_bits(_: Any, number: Any) -> Any:
     )
 
 
+def _prefetch(builder: Any, address: Any) -> None:
+    """Begin to bring 64 bytes from memory; any address will do."""
+    pointer = builder.inttoptr(address, ir.IntType(8).as_pointer())
+    how = [ir.Constant(ir.IntType(32), number) for number in (0, 3, 1)]  # to read, into all caches, data
+    signature = ir.FunctionType(ir.VoidType(), [pointer.type, *(number.type for number in how)])
+    builder.call(builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], signature), [pointer, *how])
+
+
 @_intrinsic
 def _fetch(_: Any, address: Any) -> Any:
-    """Begin to bring 64 bytes from memory; any address will do."""
-
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        pointer = builder.inttoptr(values[0], ir.IntType(8).as_pointer())
-        how = [ir.Constant(ir.IntType(32), number) for number in (0, 3, 1)]  # to read, into all caches, data
-        signature = ir.FunctionType(ir.VoidType(), [pointer.type, *(number.type for number in how)])
-        builder.call(builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], signature), [pointer, *how])
+        _prefetch(builder, values[0])
         return context.get_dummy_value()
 
     return types.void(types.uintp), generate
 
 
 _LANES = 16
-BLOCK = 4 * _LANES
-"""Outputs of a linear layer that are next to each other in oneDNN's layout."""
+BLOCKS = 64, 32
+"""Outputs of a linear layer that are next to each other in oneDNN's layouts: without AMX and with it."""
+_STRIP = 32
+"""Those of them that are computed at once."""
+MAX_ROWS = 4
+"""Rows that `linear_rows` takes: with more, oneDNN is as fast."""
+_NUM_SUMS = 8
+"""Vectors that are summed apart, so that none waits for another."""
+_FETCHED_AHEAD = 96 * 64
+"""Bytes of weights between what is fetched and what is multiplied: the CPU by itself looks less far ahead."""
 
 
-@_intrinsic
-def _add_block(_: Any, weights: Any, row: Any, num_pairs: Any, totals: Any) -> Any:
-    """Multiply a row with a block of weights, and add that to `BLOCK` totals. All but `num_pairs` are addresses.
+def _adder(num_rows: int) -> Any:
+    """Multiply rows with a strip of a block of weights, and add that to totals: as fast as memory is read.
 
-    In vectors by hand, since numba would write the totals to memory for each turn: as fast as memory is read.
+    In vectors by hand, since numba would write the totals to memory for each turn. Addresses, and bytes to the next:
 
-    Args:
-        weights: `[num_pairs, BLOCK, 2]` in bfloat16: of two inputs, the weights of each output.
-        row: `[num_pairs, 2]` in float32.
-        num_pairs: half the number of inputs.
-        totals: `[BLOCK]` in float32.
+    - weights: `[num_pairs, _STRIP, 2]` in bfloat16: of two inputs, the weights of each output.
+    - rows: `[num_rows, num_pairs, 2]` in float32.
+    - totals: `[num_rows, _STRIP]` in float32.
     """
+    vectors = _STRIP // _LANES
+    parts = max(1, _NUM_SUMS // (num_rows * vectors))
+    """Sums of each row and vector."""
+    num_at_once = max(1, parts // 2)
+    """Pairs of inputs in a turn."""
 
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
         float_type, word_type = ir.FloatType(), ir.IntType(32)
@@ -76,42 +103,67 @@ def _add_block(_: Any, weights: Any, row: Any, num_pairs: Any, totals: Any) -> A
         multiply_add = _cgutils.get_or_insert_function(
             builder.module, ir.FunctionType(floats, [floats] * 3), f"llvm.fma.v{_LANES}f32"
         )
+        weights, next_pair, rows, next_row, num_pairs, totals, next_totals = values
 
-        def constant(number: int) -> Any:
-            return ir.Constant(words, [number] * _LANES)
+        def number(value: int) -> Any:
+            return ir.Constant(num_pairs.type, value)
 
-        def at(address: Any, kind: Any, index: Any) -> Any:
-            return builder.gep(builder.inttoptr(address, kind.as_pointer()), [index])
+        def constant(value: int) -> Any:
+            return ir.Constant(words, [value] * _LANES)
 
-        def in_all_lanes(number: Any) -> Any:
-            first = builder.insert_element(ir.Constant(floats, ir.Undefined), number, ir.Constant(word_type, 0))
+        def at(address: Any, kind: Any, offset: Any) -> Any:
+            return builder.inttoptr(builder.add(address, offset), kind.as_pointer())
+
+        def in_all_lanes(value: Any) -> Any:
+            first = builder.insert_element(ir.Constant(floats, ir.Undefined), value, ir.Constant(word_type, 0))
             return builder.shuffle_vector(first, first, constant(0))
 
-        weights, row, num_pairs, totals = values
-        index_type = num_pairs.type
-        # Lower and higher halves are summed apart: more sums that need not wait for each other.
-        vectors = BLOCK // _LANES
-        sums = [_cgutils.alloca_once_value(builder, ir.Constant(floats, [0.0] * _LANES)) for _ in range(2 * vectors)]
-        with _cgutils.for_range(builder, num_pairs) as loop:
-            first = builder.mul(loop.index, ir.Constant(index_type, 2))
-            pair = [
-                in_all_lanes(builder.load(at(row, float_type, builder.add(first, ir.Constant(index_type, i)))))
-                for i in (0, 1)
-            ]
-            begin = builder.mul(loop.index, ir.Constant(index_type, vectors))
-            for i in range(vectors):
-                both = builder.load(at(weights, words, builder.add(begin, ir.Constant(index_type, i))), align=4)
-                halves = builder.shl(both, constant(16)), builder.and_(both, constant(0xFFFF0000))
-                for number, half, total in zip(pair, halves, sums[2 * i : 2 * i + 2], strict=True):
-                    product = [number, builder.bitcast(half, floats), builder.load(total)]
-                    builder.store(builder.call(multiply_add, product), total)
-        for i in range(vectors):
-            place = at(totals, floats, ir.Constant(index_type, i))
-            for total in sums[2 * i : 2 * i + 2]:
-                builder.store(builder.fadd(builder.load(place, align=4), builder.load(total)), place, align=4)
+        zeros = ir.Constant(floats, [0.0] * _LANES)
+        sums = {
+            (row, i, part): _cgutils.alloca_once_value(builder, zeros)
+            for row in range(num_rows) for i in range(vectors) for part in range(parts)
+        }  # fmt: skip
+
+        def add(pair: Any, turn: int) -> None:
+            begin, inputs = builder.mul(pair, next_pair), builder.mul(pair, number(8))
+            pointers = [at(weights, words, builder.add(begin, number(64 * i))) for i in range(vectors)]
+            for pointer in pointers:
+                _prefetch(builder, builder.add(builder.ptrtoint(pointer, weights.type), number(_FETCHED_AHEAD)))
+            both = [builder.load(pointer, align=4) for pointer in pointers]
+            for half in range(2):
+                lanes = [
+                    builder.and_(word, constant(0xFFFF0000)) if half else builder.shl(word, constant(16))
+                    for word in both
+                ]
+                for row in range(num_rows):
+                    place = builder.add(builder.mul(next_row, number(row)), builder.add(inputs, number(4 * half)))
+                    value = in_all_lanes(builder.load(at(rows, float_type, place)))
+                    for i, lane in enumerate(lanes):
+                        total = sums[row, i, (2 * turn + half) % parts]
+                        product = [value, builder.bitcast(lane, floats), builder.load(total)]
+                        builder.store(builder.call(multiply_add, product), total)
+
+        num_turns = builder.udiv(num_pairs, number(num_at_once))
+        with _cgutils.for_range(builder, num_turns) as loop:
+            first = builder.mul(loop.index, number(num_at_once))
+            for turn in range(num_at_once):
+                add(builder.add(first, number(turn)), turn)
+        with _cgutils.for_range(builder, num_pairs, start=builder.mul(num_turns, number(num_at_once))) as loop:
+            add(loop.index, 0)
+        for (row, i, _), total in sums.items():
+            place = at(totals, floats, builder.add(builder.mul(next_totals, number(row)), number(64 * i)))
+            builder.store(builder.fadd(builder.load(place, align=4), builder.load(total)), place, align=4)
         return context.get_dummy_value()
 
-    return types.void(types.uintp, types.uintp, types.intp, types.uintp), generate
+    def add_strip(
+        _: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_pairs: Any, totals: Any, next_totals: Any
+    ) -> Any:
+        return types.void(*[types.intp] * 7), generate
+
+    return _intrinsic(add_strip)
+
+
+_add_1, _add_2, _add_4 = map(_adder, (1, 2, MAX_ROWS))
 
 
 def _read(number: Any) -> Any:
@@ -230,18 +282,31 @@ def rotate(first: int, last: int, x: Array, cos: Array, sin: Array, out: Array) 
 
 
 @_loop
-def linear_row(first: int, last: int, x: Array, weight: Array, bias: Array, out: Array) -> None:
-    """Over blocks of `weight [num_blocks, num_pairs, BLOCK]`, words of two weights each."""
-    row, totals = np.empty(len(x), np.float32), np.empty(BLOCK, np.float32)
-    for i in range(len(x)):
-        row[i] = _read(x[i])
-    for block in range(first, last):
-        for i in range(BLOCK):
-            totals[i] = _read(bias[block * BLOCK + i])
-        begin = np.uintp(weight.ctypes.data + block * weight.strides[0])
-        _add_block(begin, np.uintp(row.ctypes.data), weight.shape[1], np.uintp(totals.ctypes.data))
-        for i in range(BLOCK):
-            out[block * BLOCK + i] = _rounded(totals[i], out)
+def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out: Array) -> None:
+    """Over blocks of `weight [num_blocks, num_pairs, block]`, words of two weights each; `block` is one of `BLOCKS`."""
+    num_pairs, block = weight.shape[1:]
+    room = len(x) if len(x) <= 2 else MAX_ROWS
+    rows, totals = np.zeros((room, x.shape[1]), np.float32), np.empty((room, block), np.float32)
+    for row in range(len(x)):
+        for i in range(x.shape[1]):
+            rows[row, i] = _read(x[row, i])
+    inputs, next_row, next_totals = rows.ctypes.data, rows.strides[0], totals.strides[0]
+    for begin in range(first * block, last * block, block):
+        for row in range(room):
+            for i in range(block):
+                totals[row, i] = _read(bias[begin + i])
+        for strip in range(0, block, _STRIP):
+            weights = weight.ctypes.data + begin // block * weight.strides[0] + strip * weight.itemsize
+            sums = totals.ctypes.data + strip * totals.itemsize
+            if room == 1:
+                _add_1(weights, weight.strides[1], inputs, next_row, num_pairs, sums, next_totals)
+            elif room == 2:
+                _add_2(weights, weight.strides[1], inputs, next_row, num_pairs, sums, next_totals)
+            else:
+                _add_4(weights, weight.strides[1], inputs, next_row, num_pairs, sums, next_totals)
+        for row in range(len(x)):
+            for i in range(block):
+                out[row, begin + i] = _rounded(totals[row, i], out)
 
 
 @_loop
@@ -269,79 +334,177 @@ def see_tile(
         highest[row] = top
 
 
+@_inlined
+def _see(
+    row: Array, keys: Array, values: Array, next_keys: Array, shares: Array, mix: Array, key_dim: int, value_dim: int
+) -> None:
+    """Mix the values by how much the row looks at their keys; `shares` is room for a number for each of them."""
+    highest = np.float32(-np.inf)
+    for token in range(len(keys)):
+        _fetch_row(values, token)
+        score = np.float32(0)
+        for i in range(key_dim):
+            score += row[i] * _read(keys[token, i])
+        shares[token] = score
+        highest = max(highest, score)
+    total = np.float32(0)
+    for token in range(len(keys)):
+        share = _exp(shares[token] - highest)
+        shares[token] = share
+        total += share
+    mix[:] = 0
+    # Four at a time: the mix is written to memory and read again for each turn.
+    num_grouped = len(keys) - len(keys) % 4
+    for token in range(0, num_grouped, 4):
+        for i in range(4):
+            _fetch_row(next_keys, token + i)
+        a, b, c, d = shares[token], shares[token + 1], shares[token + 2], shares[token + 3]
+        for i in range(value_dim):
+            first, second = _read(values[token, i]), _read(values[token + 1, i])
+            third, fourth = _read(values[token + 2, i]), _read(values[token + 3, i])
+            mix[i] += a * first + b * second + c * third + d * fourth
+    for token in range(num_grouped, len(keys)):
+        share = shares[token]
+        for i in range(value_dim):
+            mix[i] += share * _read(values[token, i])
+    for i in range(value_dim):
+        mix[i] /= total
+
+
+@_inlined
+def _attend(
+    first: int, last: int, query: Array, key: Array, value: Array, keys: Array, values: Array, starts: Array,
+    lengths: Array, scale: Any, out: Array, key_dim: int, value_dim: int,
+) -> None:  # fmt: skip
+    num_heads = keys.shape[0]
+    num_shared = query.shape[1] // num_heads
+    shares = np.empty(lengths.max(), np.float32)
+    row, mix = np.empty(key_dim, np.float32), np.empty(value_dim, np.float32)
+    for pair in range(first, last):
+        sequence, head = pair // num_heads, pair % num_heads
+        begin, end = starts[sequence], starts[sequence] + lengths[sequence]
+        for i in range(key_dim):
+            keys[head, end - 1, i] = key[sequence, head, i]
+        for i in range(value_dim):
+            values[head, end - 1, i] = value[sequence, head, i]
+        past_keys, past_values = keys[head, begin:end], values[head, begin:end]
+        next_keys = keys[min(head + 1, num_heads - 1), begin:end]
+        for query_head in range(head * num_shared, (head + 1) * num_shared):
+            for i in range(key_dim):
+                row[i] = _read(query[sequence, query_head, i]) * scale
+            _see(row, past_keys, past_values, next_keys, shares, mix, key_dim, value_dim)
+            for i in range(value_dim):
+                out[sequence, query_head, i] = _rounded(mix[i], out)
+
+
 @cache
 def attend(key_dim: int, value_dim: int) -> Any:
     """The loop over pairs of a sequence and a head of the cache; the compiler knows the lengths, and unrolls them."""
-
-    @_loop
-    def see(row: Array, keys: Array, values: Array, next_keys: Array, shares: Array, mix: Array) -> None:
-        """Mix the values by how much the row looks at their keys; `shares` is room for a number for each of them."""
-        highest = np.float32(-np.inf)
-        for token in range(len(keys)):
-            _fetch_row(values, token)
-            score = np.float32(0)
-            for i in range(key_dim):
-                score += row[i] * _read(keys[token, i])
-            shares[token] = score
-            highest = max(highest, score)
-        total = np.float32(0)
-        for token in range(len(keys)):
-            share = _exp(shares[token] - highest)
-            shares[token] = share
-            total += share
-        mix[:] = 0
-        # Four at a time: the mix is written to memory and read again for each turn.
-        num_grouped = len(keys) - len(keys) % 4
-        for token in range(0, num_grouped, 4):
-            for i in range(4):
-                _fetch_row(next_keys, token + i)
-            a, b, c, d = shares[token], shares[token + 1], shares[token + 2], shares[token + 3]
-            for i in range(value_dim):
-                first, second = _read(values[token, i]), _read(values[token + 1, i])
-                third, fourth = _read(values[token + 2, i]), _read(values[token + 3, i])
-                mix[i] += a * first + b * second + c * third + d * fourth
-        for token in range(num_grouped, len(keys)):
-            share = shares[token]
-            for i in range(value_dim):
-                mix[i] += share * _read(values[token, i])
-        for i in range(value_dim):
-            mix[i] /= total
 
     @_loop
     def loop(
         first: int, last: int, query: Array, key: Array, value: Array, keys: Array, values: Array, starts: Array,
         lengths: Array, scale: Any, out: Array,
     ) -> None:  # fmt: skip
-        num_heads = keys.shape[0]
-        num_shared = query.shape[1] // num_heads
-        shares = np.empty(lengths.max(), np.float32)
-        row, mix = np.empty(key_dim, np.float32), np.empty(value_dim, np.float32)
-        for pair in range(first, last):
-            sequence, head = pair // num_heads, pair % num_heads
-            begin, end = starts[sequence], starts[sequence] + lengths[sequence]
-            for i in range(key_dim):
-                keys[head, end - 1, i] = key[sequence, head, i]
-            for i in range(value_dim):
-                values[head, end - 1, i] = value[sequence, head, i]
-            past_keys, past_values = keys[head, begin:end], values[head, begin:end]
-            next_keys = keys[min(head + 1, num_heads - 1), begin:end]
-            for query_head in range(head * num_shared, (head + 1) * num_shared):
+        _attend(first, last, query, key, value, keys, values, starts, lengths, scale, out, key_dim, value_dim)
+
+    return loop
+
+
+@_loop
+def multiply_heads(first: int, last: int, x: Array, weight: Array, out: Array) -> None:
+    """Over heads of `x [num_rows, num_heads, in_dim]`, each with its own `weight [num_heads, in_dim, out_dim]`."""
+    in_dim, out_dim = weight.shape[1:]
+    totals = np.empty(out_dim, np.float32)
+    for head in range(first, last):
+        for row in range(len(x)):
+            totals[:] = 0
+            for begin in range(0, in_dim - in_dim % 4, 4):
+                a, b = _read(x[row, head, begin]), _read(x[row, head, begin + 1])
+                c, d = _read(x[row, head, begin + 2]), _read(x[row, head, begin + 3])
+                for i in range(out_dim):
+                    first_two = a * _read(weight[head, begin, i]) + b * _read(weight[head, begin + 1, i])
+                    last_two = c * _read(weight[head, begin + 2, i]) + d * _read(weight[head, begin + 3, i])
+                    totals[i] += first_two + last_two
+            for begin in range(in_dim - in_dim % 4, in_dim):
+                a = _read(x[row, head, begin])
+                for i in range(out_dim):
+                    totals[i] += a * _read(weight[head, begin, i])
+            for i in range(out_dim):
+                out[row, head, i] = _rounded(totals[i], out)
+
+
+@cache
+def see_latents(key_dim: int, rank: int) -> Any:
+    """The loop over sequences of one row, whose heads all see the same keys; these begin with the values."""
+    tile = 32  # tokens, made float32 once for all heads
+
+    @_loop
+    def loop(
+        first: int, last: int, query: Array, keys: Array, starts: Array, lengths: Array, scale: Any, out: Array
+    ) -> None:
+        num_heads = query.shape[1]
+        shares = np.empty((num_heads, lengths.max()), np.float32)
+        rows, mix = np.empty((num_heads, key_dim), np.float32), np.empty((num_heads, rank), np.float32)
+        widened = np.empty((tile, key_dim), np.float32)
+        for sequence in range(first, last):
+            num_tokens = lengths[sequence]
+            past = keys[starts[sequence] : starts[sequence] + num_tokens]
+            for head in range(num_heads):
                 for i in range(key_dim):
-                    row[i] = _read(query[sequence, query_head, i]) * scale
-                see(row, past_keys, past_values, next_keys, shares, mix)
-                for i in range(value_dim):
-                    out[sequence, query_head, i] = _rounded(mix[i], out)
+                    rows[head, i] = _read(query[sequence, head, i]) * scale
+            for begin in range(0, num_tokens, tile):
+                num = min(tile, num_tokens - begin)
+                for token in range(num):
+                    for i in range(key_dim):
+                        widened[token, i] = _read(past[begin + token, i])
+                for head in range(num_heads):
+                    for token in range(num):
+                        score = np.float32(0)
+                        for i in range(key_dim):
+                            score += rows[head, i] * widened[token, i]
+                        shares[head, begin + token] = score
+            for head in range(num_heads):
+                top = _highest(shares[head, :num_tokens])
+                total = np.float32(0)
+                for token in range(num_tokens):
+                    share = _exp(shares[head, token] - top)
+                    shares[head, token] = share
+                    total += share
+                for token in range(num_tokens):
+                    shares[head, token] /= total
+            mix[:] = 0
+            for begin in range(0, num_tokens, tile):
+                num = min(tile, num_tokens - begin)
+                for token in range(num):
+                    for i in range(rank):
+                        widened[token, i] = _read(past[begin + token, i])
+                for head in range(num_heads):
+                    part, four = shares[head, begin : begin + num], num - num % 4
+                    for token in range(0, four, 4):
+                        a, b, c, d = part[token], part[token + 1], part[token + 2], part[token + 3]
+                        for i in range(rank):
+                            mix[head, i] += (
+                                a * widened[token, i] + b * widened[token + 1, i]
+                                + c * widened[token + 2, i] + d * widened[token + 3, i]
+                            )  # fmt: skip
+                    for token in range(four, num):
+                        for i in range(rank):
+                            mix[head, i] += part[token] * widened[token, i]
+            for head in range(num_heads):
+                for i in range(rank):
+                    out[sequence, head, i] = _rounded(mix[head, i], out)
 
     return loop
 
 
 @cache
-def layer_of_row(head_dim: int) -> Any:
-    """The loop over what a layer of a decoder does with one row, everything `[1, dim]`, bfloat16.
+def layer_of_rows(head_dim: int) -> Any:
+    """The loop over what a layer of a decoder does with the rows of sequences that decode, bfloat16.
 
-    It takes the residual stream `x` and what the last layer adds to it, and leaves there the same of this layer.
+    It takes the residual stream `x [num_rows, hidden_size]` and what the last layer adds to it, and leaves there the
+    same of this layer.
     """
-    see = attend(head_dim, head_dim)
 
     @_loop
     def loop(
@@ -349,23 +512,24 @@ def layer_of_row(head_dim: int) -> Any:
         scale: Any, input_norm: Array, input_eps: Any, qkv: Array, qkv_bias: Array, out: Array, out_bias: Array,
         post_norm: Array, post_eps: Any, gate_up: Array, gate_up_bias: Array, down: Array, down_bias: Array,
     ) -> None:  # fmt: skip
+        num_rows, num_kv_heads = len(x), len(keys)
         normed = np.empty_like(x)
-        add_rms_norm(0, 1, x, change, x, input_norm, input_eps, normed)
-        parts = np.empty((1, len(qkv_bias) // head_dim, head_dim), x.dtype)
-        linear_row(0, len(qkv), normed[0], qkv, qkv_bias, parts.reshape(-1))
-        num_kv_heads = len(keys)
+        add_rms_norm(0, num_rows, x, change, x, input_norm, input_eps, normed)
+        parts = np.empty((num_rows, len(qkv_bias) // head_dim, head_dim), x.dtype)
+        linear_rows(0, len(qkv), normed, qkv, qkv_bias, parts.reshape(num_rows, -1))
         num_rotated = parts.shape[1] - num_kv_heads
-        rotated = np.empty((1, num_rotated, head_dim), x.dtype)
-        rotate(0, 1, parts, cos, sin, rotated)
+        rotated = np.empty((num_rows, num_rotated, head_dim), x.dtype)
+        rotate(0, num_rows, parts, cos, sin, rotated)
         query, key, value = rotated[:, :-num_kv_heads], rotated[:, -num_kv_heads:], parts[:, num_rotated:]
-        seen = np.empty((1, num_rotated - num_kv_heads, head_dim), x.dtype)
-        see(0, num_kv_heads, query, key, value, keys, values, starts, lengths, scale, seen)
-        linear_row(0, len(out), seen.reshape(-1), out, out_bias, change[0])
-        add_rms_norm(0, 1, x, change, x, post_norm, post_eps, normed)
-        both = np.empty((1, len(gate_up_bias)), x.dtype)
-        linear_row(0, len(gate_up), normed[0], gate_up, gate_up_bias, both[0])
-        gated = np.empty((1, len(gate_up_bias) // 2), x.dtype)
-        swiglu(0, 1, both, gated)
-        linear_row(0, len(down), gated[0], down, down_bias, change[0])
+        seen = np.empty((num_rows, num_rotated - num_kv_heads, head_dim), x.dtype)
+        num_pairs = num_rows * num_kv_heads
+        _attend(0, num_pairs, query, key, value, keys, values, starts, lengths, scale, seen, head_dim, head_dim)
+        linear_rows(0, len(out), seen.reshape(num_rows, -1), out, out_bias, change)
+        add_rms_norm(0, num_rows, x, change, x, post_norm, post_eps, normed)
+        both = np.empty((num_rows, len(gate_up_bias)), x.dtype)
+        linear_rows(0, len(gate_up), normed, gate_up, gate_up_bias, both)
+        gated = np.empty((num_rows, len(gate_up_bias) // 2), x.dtype)
+        swiglu(0, num_rows, both, gated)
+        linear_rows(0, len(down), gated, down, down_bias, change)
 
     return loop

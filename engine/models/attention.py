@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.attention import StepAttention
 from engine.linear import Linears
-from engine.models.pointwise import Rotary, rms_norm, rotate
+from engine.models.pointwise import Rotary, multiply_heads, rms_norm, rotate
 
 
 class AttentionLayer(Protocol):
@@ -102,11 +102,10 @@ class LatentAttention:
         outputs = []
         if few:
             end = sum(few)
-            absorbed = torch.bmm(plain[:end].transpose(0, 1), self._to_latent).transpose(0, 1)
+            absorbed = multiply_heads(plain[:end], self._to_latent)
             rows = torch.cat((absorbed, rotated[:end]), dim=-1)
             latents = attention.see_latents(layer, rows, few, self._rank, self._scale)
-            values = torch.bmm(latents.transpose(0, 1), self._to_value)
-            outputs.append(values.transpose(0, 1))
+            outputs.append(multiply_heads(latents, self._to_value))
         if many:
             query = torch.split(torch.cat((plain, rotated), dim=-1)[sum(few) :], many)
             outputs += [self._see_made(layer, i, part, attention) for i, part in enumerate(query, num_few)]

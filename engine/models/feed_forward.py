@@ -41,15 +41,21 @@ class Experts:
 
     def __call__(self, x: Tensor) -> Tensor:
         _, weights, chosen = self._gate(x)
+        if len(x) == 1:
+            computed = torch.cat([self._compute(expert, x) for expert in chosen[0].tolist()])
+            return self._shared(x) + _mixed(computed, weights).to(x.dtype)
         # The choices sorted by expert: the rows of each are neighbours.
         order = chosen.flatten().argsort(stable=True)
         rows = order.div(chosen.shape[-1], rounding_mode="floor")
         counts = chosen.flatten().bincount(minlength=len(self._experts)).tolist()
         parts = torch.split(x[rows], counts)
-        computed = [
-            down(swiglu(gate_up(part))) for part, (gate_up, down) in zip(parts, self._experts, strict=True) if len(part)
-        ]
-        return self._shared(x) + _mixed(torch.cat(computed), weights, order).to(x.dtype)
+        computed = [self._compute(expert, part) for expert, part in enumerate(parts) if len(part)]
+        return self._shared(x) + _mixed(torch.cat(computed)[order.argsort()], weights).to(x.dtype)
+
+    def _compute(self, expert: int, x: Tensor) -> Tensor:
+        gate_up, down = self._experts[expert]
+        out: Tensor = down(swiglu(gate_up(x)))
+        return out
 
 
 def grouped_products(weight: Tensor) -> bool:
@@ -79,15 +85,14 @@ class GroupedExperts:
         ends = (chosen.flatten()[:, None] == experts).sum(0).cumsum(0).to(torch.int32)
         gate_up = F.grouped_mm(x[rows], self._gate_up, offs=ends)
         computed = F.grouped_mm(swiglu(gate_up), self._down, offs=ends)
-        return self._shared(x) + _mixed(computed, weights, order).to(x.dtype)
+        return self._shared(x) + _mixed(computed[order.argsort()], weights).to(x.dtype)
 
 
-def _mixed(computed: Tensor, weights: Tensor, order: Tensor) -> Tensor:
+def _mixed(computed: Tensor, weights: Tensor) -> Tensor:
     """What the experts of each token say together, always summed in the same order.
 
     Args:
-        computed: `[num_tokens · num_chosen, hidden_size]`, in the `order` of the experts.
+        computed: `[num_tokens · num_chosen, hidden_size]`, token by token.
         weights: `[num_tokens, num_chosen]`.
-        order: which choice each row of `computed` is.
     """
-    return (computed[order.argsort()].view(*weights.shape, -1) * weights[..., None]).sum(1)
+    return (computed.view(*weights.shape, -1) * weights[..., None]).sum(1)

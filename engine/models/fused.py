@@ -13,7 +13,7 @@ from engine.linear import Linears
 from engine.models.attention import AttentionLayer, HeadAttention, LatentAttention
 from engine.models.feed_forward import Experts, FeedForward, GroupedExperts, grouped_products
 from engine.models.pointwise import Rotary, add_rms_norm
-from engine.models.row import RowLayers
+from engine.models.rows import RowLayers
 
 
 class FusedLayer:
@@ -74,8 +74,9 @@ class FusedDecoder:
         self, embeddings: Tensor, positions: Tensor, attention: StepAttention, rows: Tensor | None = None
     ) -> Tensor:
         rotary = self._cos[positions], self._sin[positions]
-        if self._row_layers.take(len(embeddings)):
-            return add_rms_norm(*self._row_layers(embeddings, rotary, attention), self._norm)[1]
+        if self._row_layers.take(attention):
+            hidden = add_rms_norm(*self._row_layers(embeddings, rotary, attention), self._norm)[1]
+            return hidden if rows is None else hidden[rows]
         x, change = embeddings, None
         for index, layer in enumerate(self._layers):
             is_last = index == len(self._layers) - 1

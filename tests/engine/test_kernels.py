@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import kernels, loops
@@ -17,7 +18,8 @@ from engine.loop import Engine
 from tests.engine.recorder import Recorder
 
 LOOPS: tuple[Any, ...] = (
-    loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_row, loops.see_tile
+    loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
+    loops.multiply_heads,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
 
@@ -137,18 +139,52 @@ def test_high_scores_after_low_ones() -> None:
     assert mixed.flatten().tolist() == pytest.approx([598.5, 0.58], rel=0.01)
 
 
-@pytest.mark.parametrize("has_bias", [True, False])
-@pytest.mark.parametrize(("num_outputs", "num_inputs"), [(64, 64), (192, 640), (2048, 2048)])
-def test_products_of_one_row(num_outputs: int, num_inputs: int, has_bias: bool) -> None:
-    weight, x = torch.randn(num_outputs, num_inputs).bfloat16(), torch.randn(1, num_inputs).bfloat16()
-    bias = torch.randn(num_outputs).bfloat16() if has_bias else None
-    layer = Linear(weight, bias)
+def blocks(weight: Tensor, block: int) -> NDArray[np.uint32]:
+    """A weight as oneDNN lays it out."""
+    pairs = weight.view(len(weight) // block, block, -1, 2).transpose(1, 2).contiguous()
+    return pairs.view(torch.int32)[..., 0].numpy().view(np.uint32)
+
+
+@pytest.mark.parametrize("block", loops.BLOCKS)
+@pytest.mark.parametrize(("num_outputs", "num_inputs"), [(64, 64), (64, 10), (192, 640), (2048, 2048)])
+@pytest.mark.parametrize("num_rows", range(1, loops.MAX_ROWS + 1))
+def test_products_of_few_rows(num_rows: int, num_outputs: int, num_inputs: int, block: int) -> None:
+    weight, x = torch.randn(num_outputs, num_inputs).bfloat16(), torch.randn(num_rows, num_inputs).bfloat16()
+    bias = torch.randn(num_outputs).bfloat16()
+    out = kernels.linear_rows(x, blocks(weight, block), kernels.array(bias))
+    expected = F.linear(x.double(), weight.double(), bias.double())
+    assert (out - expected).norm() < 0.003 * expected.norm()
+
+
+@pytest.mark.parametrize("bias", [None, torch.randn(192).bfloat16()])
+def test_what_onednn_packed_is_multiplied(bias: Tensor | None) -> None:
+    weight, x = torch.randn(192, 640).bfloat16(), torch.randn(2, 640).bfloat16()
     if not kernels.onednn_multiplies(weight):
         pytest.skip("oneDNN has no bfloat16 on this CPU")
-    assert layer.row is not None
+    layer = Linear(weight, bias)
+    assert layer.rows is not None
     expected = F.linear(x.double(), weight.double(), None if bias is None else bias.double())
-    error = layer(x) - expected
-    assert error.norm() < 0.003 * expected.norm()
+    assert (layer(x) - expected).norm() < 0.003 * expected.norm()
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+@pytest.mark.parametrize("num_rows", [1, 3])
+def test_products_of_heads(num_rows: int, dtype: torch.dtype) -> None:
+    x, weight = torch.randn(num_rows, 4, 22, dtype=dtype), torch.randn(4, 22, 40, dtype=dtype)
+    expected = torch.einsum("rhi,hio->rho", x.float(), weight.float()).to(dtype)
+    assert_close(kernels.multiply_heads(x, weight), expected)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_latents_are_keys_and_values(dtype: torch.dtype) -> None:
+    rank, cached = 32, torch.randn(200, 40, dtype=dtype)
+    starts, lengths = np.array([3, 120, 60]), np.array([50, 1, 33])
+    query = torch.randn(3, 8, 40, dtype=dtype)
+    out = kernels.see_latents(query, cached, starts, lengths, rank, 0.2)
+    for rows, start, length, seen in zip(query.float(), starts, lengths, out, strict=True):
+        past = cached[start : start + length].float()
+        expected = ((rows @ past.T) * 0.2).softmax(-1) @ past[:, :rank]
+        torch.testing.assert_close(seen.float(), expected, rtol=2**-7, atol=1e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
 def test_far_scores_do_not_overflow() -> None:
@@ -173,13 +209,17 @@ def test_other_types_are_left_to_torch(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_nothing_is_compiled_while_requests_are_served(start_engine: Callable[..., Engine], dtype: str) -> None:
-    loops.attend.cache_clear()
-    loops.layer_of_row.cache_clear()
-    engine = start_engine(dtype=dtype)
+@pytest.mark.parametrize("architecture", ["llama", "deepseek_v2"])
+def test_nothing_is_compiled_while_requests_are_served(
+    start_engine: Callable[..., Engine], architecture: str, dtype: str
+) -> None:
+    made_for_model = loops.attend, loops.layer_of_rows, loops.see_latents
+    for make in made_for_model:
+        make.cache_clear()
+    engine = start_engine(architecture, dtype=dtype)
 
     def num_compiled() -> int:
-        made = loops.attend(16, 16), loops.layer_of_row(16)
+        made = loops.attend(16, 16), loops.layer_of_rows(16), loops.see_latents(32 + 8, 32)
         return sum(len(loop.signatures) for loop in (*made, *LOOPS))
 
     before = num_compiled()

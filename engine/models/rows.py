@@ -1,6 +1,6 @@
-"""One row through a whole layer in one compiled call.
+"""The rows of a few sequences that decode through a whole layer in one compiled call.
 
-In a step of one sequence that decodes, what Python and torch take for each of a layer's operations adds up.
+In such a step, what Python and torch take for each of a layer's operations adds up.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from engine import kernels, loops
 from engine.attention import StepAttention
 from engine.linear import Linear
+from engine.loops import MAX_ROWS
 from engine.models.attention import HeadAttention
 from engine.models.feed_forward import FeedForward
 from engine.models.pointwise import Rotary
@@ -29,14 +30,16 @@ class RowLayers:
         self._are_all = len(self._weights) == len(weights)
         self._head_dim = layers[0].attention.cache_heads[1]
 
-    def take(self, num_rows: int) -> bool:
-        """Whether they are for so many rows. With several threads each product is better shared among these."""
-        return self._are_all and num_rows == 1 and torch.get_num_threads() == 1
+    def take(self, attention: StepAttention) -> bool:
+        """Whether they are for a step. With several threads each product is better shared among these."""
+        num_rows = sum(attention.num_rows)
+        decode = len(attention.starts) == num_rows <= MAX_ROWS
+        return self._are_all and decode and torch.get_num_threads() == 1
 
     def __call__(self, x: Tensor, rotary: Rotary, attention: StepAttention) -> tuple[Tensor, Tensor]:
-        """Take `[1, hidden_size]`; return the residual stream, and what the last layer adds to it."""
+        """Take `[num_rows, hidden_size]`; return the residual stream, and what the last layer adds to it."""
         x, change = x.clone(), torch.zeros_like(x)
-        loop = loops.layer_of_row(self._head_dim)
+        loop = loops.layer_of_rows(self._head_dim)
         arrays = *(kernels.array(part) for part in (x, change, *rotary)), attention.starts, attention.lengths
         for weights, cached in zip(self._weights, attention.cache.arrays, strict=True):
             loop(*arrays, *cached, *weights)
@@ -44,12 +47,12 @@ class RowLayers:
 
 
 def _weights(layer: Any) -> tuple[Any, ...] | None:
-    """What `loops.layer_of_row` takes of a layer, in its order."""
+    """What `loops.layer_of_rows` takes of a layer, in its order."""
     attention, feed_forward = layer.attention, layer.feed_forward
     if not isinstance(attention, HeadAttention) or not isinstance(feed_forward, FeedForward) or attention.norms_heads:
         return None
     linears = attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down
-    rows = [linear.row if isinstance(linear, Linear) else None for linear in linears]
+    rows = [linear.rows if isinstance(linear, Linear) else None for linear in linears]
     qkv, out, gate_up, down = rows
     if qkv is None or out is None or gate_up is None or down is None:
         return None
