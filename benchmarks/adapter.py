@@ -28,7 +28,8 @@ from tests.e2e.stack import PROJECT, Stack
 
 MODELS = {"unmerged": "Unmerged", "merged": "Merged", "paced": "Paced"}
 """Names in the repository, and classes of `benchmarks/talker.py`."""
-TOKEN, NUM_TOKENS = " tok", 128
+TOKEN, NUM_TOKENS, INTERVAL_S = " tok", 128, 0.02
+"""What the models say, and how long `paced` takes for each token; of all an answer has so many."""
 CONCURRENCIES = (1, 16, 64)
 DIRECT = "gRPC"
 ROUTES = ("adapter", "generate_stream", DIRECT)
@@ -116,13 +117,25 @@ class Service:
 
     def _generate_stream(self, model: str, concurrency: int, seconds: float) -> list[Answer]:
         body = {"text_input": "Talk.", "sampling_parameters": json.dumps({"max_tokens": NUM_TOKENS})}
-        return _events(self._triton, f"/v2/models/{model}/generate_stream", body, concurrency, seconds)
+        return self._events(self._triton, f"/v2/models/{model}/generate_stream", body, model, concurrency, seconds)
 
     def _adapter(self, model: str, concurrency: int, seconds: float) -> list[Answer]:
         messages = [{"role": "user", "content": "Talk."}]
         body = {"model": model, "messages": messages, "max_tokens": NUM_TOKENS, "stream": True}
         address = f"localhost:{self._stack.ports['ADAPTER_PORT']}"
-        return _events(address, "/v1/chat/completions", body, concurrency, seconds)
+        return self._events(address, "/v1/chat/completions", body, model, concurrency, seconds)
+
+    def _events(
+        self, address: str, path: str, body: dict[str, Any], model: str, concurrency: int, seconds: float
+    ) -> list[Answer]:
+        # Streams of one length that begin together would begin together again and again, as users' do not.
+        spread_s = NUM_TOKENS * INTERVAL_S if model == "paced" else 0.0
+        numbers = map(str, (concurrency, seconds, spread_s))
+        command = [sys.executable, "-m", "benchmarks.sse_load", address, path, *numbers, TOKEN]
+        load = subprocess.run(
+            command, cwd=PROJECT, input=json.dumps(body), text=True, stdout=subprocess.PIPE, check=True
+        )
+        return [Answer(*json.loads(line)) for line in load.stdout.splitlines()]
 
     def _description(self, model: str) -> dict[str, Any]:
         body = json.dumps({"describe": True}).encode()
@@ -147,12 +160,6 @@ class Service:
                 if command[0].endswith(sign) or sign in "\0".join(command[:3]):
                     totals[name] += (int(words[11]) + int(words[12])) / TICKS_S
         return totals
-
-
-def _events(address: str, path: str, body: dict[str, Any], concurrency: int, seconds: float) -> list[Answer]:
-    command = [sys.executable, "-m", "benchmarks.sse_load", address, path, str(concurrency), str(seconds), TOKEN]
-    ran = subprocess.run(command, cwd=PROJECT, input=json.dumps(body), text=True, stdout=subprocess.PIPE, check=True)
-    return [Answer(*json.loads(line)) for line in ran.stdout.splitlines()]
 
 
 @contextmanager
@@ -187,7 +194,8 @@ def main() -> None:
     concurrencies = CONCURRENCIES[:2] if arguments.quick else CONCURRENCIES
     ensure_perf_analyzer()
     how = (
-        f"Medians of {rounds} interleaved rounds of {seconds:g} s, {NUM_TOKENS} tokens an answer; gRPC: perf_analyzer."
+        f"Medians of {rounds} interleaved rounds of {seconds:g} s, {NUM_TOKENS} tokens an answer; gRPC: perf_analyzer, "
+        "whose streams of `paced` begin all at once, the others' one after the other."
     )
     report = Report("adapter-quick" if arguments.quick else "adapter", how)
     with service() as running:

@@ -67,6 +67,10 @@ WORKLOADS = (
     Workload("16, prefix of 1024", 16, num_input_tokens=1152, num_shared_tokens=1024),
 )
 QUICK = WORKLOADS[:3]
+NUM_WARM_UP_TOKENS = 8
+"""That are generated for each request of a first round, which does not count."""
+SLOW = ("generate", "continuous")
+"""Engines that take part in one round: more would take hours."""
 SERIAL = 4
 """Requests of a workload that `generate` gets: it computes one after the other, more would only take longer."""
 
@@ -272,7 +276,9 @@ def main() -> None:
     if "vllm" in names:
         ensure_vllm()
     name = "engines-quick" if arguments.quick else "-".join(["engines", *(names[1:] if without else [])])
-    report = Report(name, f"{threads} compute thread(s) for each engine; medians of {rounds} interleaved rounds.")
+    how = f"{threads} compute thread(s) for each engine; medians of {rounds} interleaved rounds"
+    slow = [peer for peer in SLOW if peer in names]
+    report = Report(name, f"{how}, one of {' and '.join(slow)}." if slow else f"{how}.")
     limits = roofline(threads)
     report.say(
         f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, bfloat16 multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s."
@@ -313,10 +319,13 @@ def measure(
                 prompts = workload.prompts(rng)
                 if number:  # the first round warms up
                     limits.append(roofline(threads).tokens_s(weights, workload))
+                num_tokens = workload.num_output_tokens if number else NUM_WARM_UP_TOKENS
                 for name, worker in list(workers.items()):
+                    if number > 1 and name in SLOW:
+                        continue
                     part = prompts[:SERIAL] if name == "generate" else prompts
                     try:
-                        sample = Sample.of(worker.serve(part, workload.num_output_tokens))
+                        sample = Sample.of(worker.serve(part, num_tokens))
                     except ChildProcessError as error:
                         if name == "ours":
                             raise
@@ -344,7 +353,7 @@ def show(report: Report, title: str, rows: Sequence[Row], names: Sequence[str]) 
         speeds = [f"{median(s.tokens_s for s in ours):.0f}"]
         for name in others:
             if theirs := row.samples.get(name):
-                ratio = median(a.tokens_s / b.tokens_s for a, b in zip(ours, theirs, strict=True))
+                ratio = median(a.tokens_s / b.tokens_s for a, b in zip(ours, theirs, strict=False))
                 speeds.append(f"{median(s.tokens_s for s in theirs):.0f} ({ratio:.2f}×)")
             else:
                 speeds.append("–")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 
-from benchmarks.machine import machine
+from benchmarks.machine import Clock, machine
 
 RESULTS = Path(__file__).with_name("results")
 WIDTH_IN, HEIGHT_IN = 9.0, 3.2
@@ -36,6 +36,7 @@ class Report:
         command = shlex.join(["python", "-m", f"benchmarks.{Path(sys.argv[0]).stem}", *sys.argv[1:]])
         self._lines = [f"# {name}", "", f"`{command}`, {datetime.date.today()}: {machine()}. {how}", ""]
         self._charts: list[Chart] = []
+        self._clock = Clock()
 
     def say(self, text: str) -> None:
         self._lines += [text, ""]
@@ -51,6 +52,12 @@ class Report:
         """Keep what there is so far under `results/`."""
         RESULTS.mkdir(exist_ok=True)
         lines = self._lines
+        if stolen := self._clock.stolen():
+            lines = [
+                *lines,
+                f"Meanwhile the machine's host kept {stolen:.0%} of the time that its CPUs were wanted.",
+                "",
+            ]
         if self._charts:
             self._draw()
             lines = [*lines, f"![{self._name}]({self._name}.png)", ""]

@@ -1,7 +1,8 @@
 """Keeps a number of streams of server-sent events busy for some seconds, in a process of its own.
 
-Usage: python -m benchmarks.sse_load HOST:PORT PATH CONCURRENCY SECONDS TOKEN, with the request's body on stdin. It
-prints as a line of JSON, of each whole answer, its start, and the time and number of tokens of each event, in seconds.
+Usage: python -m benchmarks.sse_load HOST:PORT PATH CONCURRENCY SECONDS SPREAD TOKEN, with the request's body on stdin.
+The streams begin one after the other within SPREAD seconds. It prints as a line of JSON, of each whole answer, its
+start, and the time and number of tokens of each event, in seconds.
 """
 
 from __future__ import annotations
@@ -61,25 +62,29 @@ class Client(asyncio.Protocol):
         self._transport.write(self._request)
 
 
-async def load(address: str, path: str, body: bytes, concurrency: int, seconds: float, token: bytes) -> list[Answer]:
-    """Answers that were begun within `seconds`."""
+async def load(
+    address: str, path: str, body: bytes, concurrency: int, seconds: float, spread_s: float, token: bytes
+) -> list[Answer]:
+    """Answers that were begun within `seconds`, by streams that begin within `spread_s`."""
     host, _, port = address.rpartition(":")
     head = (
         f"POST {path} HTTP/1.1\r\nHost: {host}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
     )
     loop = asyncio.get_running_loop()
-    until_s = time.perf_counter() + seconds
+    started_s = time.perf_counter()
+    until_s = started_s + seconds
     ended = [loop.create_future() for _ in range(concurrency)]
-    for future in ended:
+    for number, future in enumerate(ended):
+        await asyncio.sleep(started_s + spread_s * number / concurrency - time.perf_counter())
         client = Client(head.encode() + body, token, until_s, future)
         await loop.create_connection(lambda client=client: client, host, int(port))
     return [answer for answers in await asyncio.gather(*ended) for answer in answers]
 
 
 def main() -> None:
-    address, path, concurrency, seconds, token = sys.argv[1:]
+    address, path, concurrency, seconds, spread_s, token = sys.argv[1:]
     body = sys.stdin.buffer.read()
-    answers = uvloop.run(load(address, path, body, int(concurrency), float(seconds), token.encode()))
+    answers = uvloop.run(load(address, path, body, int(concurrency), float(seconds), float(spread_s), token.encode()))
     for answer in answers:  # in lines: a pipe takes no more than 64 KiB for certain
         print(json.dumps([answer.start_s, answer.times_s, answer.num_tokens]))
 

@@ -160,9 +160,8 @@ class StepAttention:
             if len(rows) > 1:
                 seen = scores[:, : len(past)].view(len(rows), -1, len(past))
                 seen.masked_fill_(~self.mask(i)[:, None], -torch.inf)
-            shares = scores.softmax(-1).to(past.dtype).split((num_whole, _TILE), dim=-1)
-            mixed = sum(share @ tile[:, :rank] for share, tile in zip(shares, tiles, strict=True))
-            assert isinstance(mixed, Tensor)
+            shares = scores.softmax(-1).to(past.dtype).tensor_split((num_whole,), dim=-1)
+            mixed = shares[0] @ tiles[0][:, :rank] + shares[1] @ tiles[1][:, :rank]
             outputs.append(mixed.view(len(rows), -1, rank))
         return torch.cat(outputs)
 

@@ -32,7 +32,7 @@ from engine.sequence_maker import SequenceMaker
 logger = logging.getLogger(__name__)
 
 _ENOUGH_TOKENS = 256
-"""Of prompts in a step on CPU: more are computed no faster together, and one after the other some answers begin sooner."""
+"""Of prompts in a step on CPU: more together are no faster, and one after the other some answers begin sooner."""
 _STOPPED = "the model is being unloaded; send the request again later"
 _FAILED = "the engine failed in a step; send the request again"
 

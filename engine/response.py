@@ -25,10 +25,13 @@ def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
     choices: dict[int, list[Output]] = {}
     for output in outputs:
         choices.setdefault(output.choice, []).append(output)
-    return {choice: _joined(said) for choice, said in choices.items()}
+    return {choice: _joined(*said) for choice, said in choices.items()}
 
 
-def _joined(outputs: Sequence[Output]) -> ChoicePiece:
+def _joined(*outputs: Output) -> ChoicePiece:
+    if len(outputs) == 1:  # as most are
+        _, text, num_tokens, logprob, finish_reason = outputs[0]
+        return ChoicePiece(text, num_tokens, [logprob] if logprob else [], finish_reason)
     _, texts, nums_tokens, logprobs, finish_reasons = zip(*outputs, strict=True)
     return ChoicePiece("".join(texts), sum(nums_tokens), list(filter(None, logprobs)), finish_reasons[-1])
 

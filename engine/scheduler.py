@@ -41,7 +41,7 @@ class Scheduler:
     """
 
     def __init__(self, cache: PrefixCache, max_step_tokens: int, enough_tokens: int | None = None) -> None:
-        """After `enough_tokens` of prompts a step begins no further one; None: it takes as many as there is room for."""
+        """After `enough_tokens` of prompts a step begins no further one; None: it takes all that there is room for."""
         self._cache = cache
         self._max_step_tokens = max_step_tokens
         self._enough_tokens = max_step_tokens if enough_tokens is None else enough_tokens

@@ -42,8 +42,8 @@ class Experts:
     def __call__(self, x: Tensor) -> Tensor:
         _, weights, chosen = self._gate(x)
         if len(x) == 1:
-            computed = torch.cat([self._compute(expert, x) for expert in chosen[0].tolist()])
-            return self._shared(x) + _mixed(computed, weights).to(x.dtype)
+            alone = torch.cat([self._compute(expert, x) for expert in chosen[0].tolist()])
+            return self._shared(x) + _mixed(alone, weights).to(x.dtype)
         # The choices sorted by expert: the rows of each are neighbours.
         order = chosen.flatten().argsort(stable=True)
         rows = order.div(chosen.shape[-1], rounding_mode="floor")
