@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from engine import kernels
 from engine.config import Quantization
-from engine.loops import BLOCKS, MAX_ROWS, Array
+from engine.loops import BLOCKS, INPUTS_UNIT, MAX_ROWS, Array
 
 _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
@@ -64,7 +64,7 @@ def _blocks(packed: Tensor, weight: Tensor) -> Array | None:
 
     oneDNN does not promise a layout, therefore it is looked at.
     """
-    if weight.shape[1] % 2 or torch.ops.mkldnn._nbytes(packed) != weight.nbytes:
+    if weight.shape[1] % INPUTS_UNIT or torch.ops.mkldnn._nbytes(packed) != weight.nbytes:
         return None
     words = (ctypes.c_uint32 * (weight.numel() // 2)).from_address(torch.ops.mkldnn.data_ptr(packed))
     for block in BLOCKS:

@@ -1,13 +1,17 @@
-"""The loops of `engine.kernels`, compiled for this CPU by numba: over rows `first … last` of numpy arrays."""
+"""The loops of `engine.kernels`, compiled for this CPU by numba: over rows `first … last` of numpy arrays.
+
+All in this file, because numba compiles anew what it keeps on disk when the file has changed.
+"""
 
 from __future__ import annotations
 
+import ctypes
 from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
@@ -74,8 +78,8 @@ BLOCKS = 64, 32
 """Outputs of a linear layer that are next to each other in oneDNN's layouts: without AMX and with it."""
 _STRIP = 32
 """Those of them that are computed at once."""
-MAX_ROWS = 4
-"""Rows that `linear_rows` takes: with more, oneDNN is as fast."""
+_MAX_IN_VECTORS, _MAX_IN_TILES = 4, 16
+"""Rows that are multiplied in vectors, and in AMX's tiles; with more, oneDNN is as fast."""
 _NUM_SUMS = 8
 """Vectors that are summed apart, so that none waits for another."""
 _FETCHED_AHEAD = 96 * 64
@@ -163,7 +167,78 @@ def _adder(num_rows: int) -> Any:
     return _intrinsic(add_strip)
 
 
-_add_1, _add_2, _add_4 = map(_adder, (1, 2, MAX_ROWS))
+_add_1, _add_2, _add_4 = map(_adder, (1, 2, _MAX_IN_VECTORS))
+
+_HAS_TILES = bool(binding.get_host_cpu_features().get("amx-bf16"))
+_TILE_PAIRS = 16
+"""Pairs of inputs in a tile."""
+
+
+def _may_use_tiles() -> bool:
+    """Ask Linux for them, for this process: see arch_prctl(2)."""
+    arch_prctl, request, tile_data = 158, 0x1023, 18
+    return _HAS_TILES and ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0
+
+
+MAX_ROWS = _MAX_IN_TILES if _may_use_tiles() else _MAX_IN_VECTORS
+"""Rows that `linear_rows` takes; from `_MAX_IN_VECTORS` on, they have a multiple of `INPUTS_UNIT` inputs."""
+INPUTS_UNIT = 2 * _TILE_PAIRS
+
+
+@_intrinsic
+def _add_tiles(
+    _: Any, config: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_tiles: Any, totals: Any,
+    next_totals: Any,
+) -> Any:  # fmt: skip
+    """The same as `_adder`'s in AMX's tiles, with rows in bfloat16; compiled to nothing for a CPU without.
+
+    - config: the tiles' sizes, as `_sizes` gives them.
+    - num_tiles: the number of inputs in `INPUTS_UNIT`.
+    """
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        if not _HAS_TILES:
+            return context.get_dummy_value()
+        config, weights, next_pair, rows, next_row, num_tiles, totals, next_totals = values
+        byte, size = ir.IntType(8), num_tiles.type
+        pointer = byte.as_pointer()
+
+        def number(value: int) -> Any:
+            return ir.Constant(size, value)
+
+        def tile(index: int) -> Any:
+            return ir.Constant(byte, index)
+
+        def at(address: Any, offset: Any) -> Any:
+            return builder.inttoptr(builder.add(address, offset), pointer)
+
+        def amx(name: str, *values: Any) -> None:
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            builder.call(_cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), values)
+
+        sums, row_tile, weight_tiles = (tile(0), tile(1)), tile(2), (tile(3), tile(4))
+        places = [number(64 * i) for i in range(2)]
+        amx("ldtilecfg", at(config, number(0)))
+        for total, place in zip(sums, places, strict=True):
+            amx("tileloadd64", total, at(totals, place), next_totals)
+        with _cgutils.for_range(builder, num_tiles) as loop:
+            begin = builder.mul(builder.mul(loop.index, number(_TILE_PAIRS)), next_pair)
+            ahead = builder.add(builder.add(weights, begin), number(_FETCHED_AHEAD))
+            for pair in range(_TILE_PAIRS):
+                for place in places:
+                    offset = builder.add(builder.mul(next_pair, number(pair)), place)
+                    _prefetch(builder, builder.add(ahead, offset))
+            amx("tileloadd64", row_tile, at(rows, builder.mul(loop.index, number(64))), next_row)
+            for weight, place in zip(weight_tiles, places, strict=True):
+                amx("tileloadd64", weight, at(weights, builder.add(begin, place)), next_pair)
+            for total, weight in zip(sums, weight_tiles, strict=True):
+                amx("tdpbf16ps", total, row_tile, weight)
+        for total, place in zip(sums, places, strict=True):
+            amx("tilestored64", total, at(totals, place), next_totals)
+        amx("tilerelease")
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 8), generate
 
 
 def _read(number: Any) -> Any:
@@ -282,29 +357,48 @@ def rotate(first: int, last: int, x: Array, cos: Array, sin: Array, out: Array) 
 
 
 @_loop
+def _sizes(num_rows: int) -> Array:
+    """Of the tiles of `_add_tiles`: two of sums, one of rows and two of weights, each row of 64 bytes."""
+    config = np.zeros(64, np.uint8)
+    config[0] = 1  # of the kinds of configurations
+    for tile in range(5):
+        config[16 + 2 * tile] = 64
+        config[48 + tile] = num_rows if tile < 3 else _TILE_PAIRS
+    return config
+
+
+@_loop
 def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out: Array) -> None:
     """Over blocks of `weight [num_blocks, num_pairs, block]`, words of two weights each; `block` is one of `BLOCKS`."""
-    num_pairs, block = weight.shape[1:]
-    room = len(x) if len(x) <= 2 else MAX_ROWS
-    rows, totals = np.zeros((room, x.shape[1]), np.float32), np.empty((room, block), np.float32)
-    for row in range(len(x)):
+    num_rows, (num_pairs, block) = len(x), weight.shape[1:]
+    in_tiles = num_rows > _MAX_IN_VECTORS
+    room = num_rows if in_tiles or num_rows <= 2 else _MAX_IN_VECTORS
+    totals, rows = np.empty((room, block), np.float32), np.zeros((0 if in_tiles else room, x.shape[1]), np.float32)
+    for row in range(min(num_rows, len(rows))):
         for i in range(x.shape[1]):
             rows[row, i] = _read(x[row, i])
     inputs, next_row, next_totals = rows.ctypes.data, rows.strides[0], totals.strides[0]
+    config = _sizes(num_rows)
     for begin in range(first * block, last * block, block):
         for row in range(room):
             for i in range(block):
                 totals[row, i] = _read(bias[begin + i])
         for strip in range(0, block, _STRIP):
-            weights = weight.ctypes.data + begin // block * weight.strides[0] + strip * weight.itemsize
+            weights, next_pair = weight.ctypes.data + begin // block * weight.strides[0], weight.strides[1]
+            weights += strip * weight.itemsize
             sums = totals.ctypes.data + strip * totals.itemsize
-            if room == 1:
-                _add_1(weights, weight.strides[1], inputs, next_row, num_pairs, sums, next_totals)
+            if in_tiles:
+                num_tiles = num_pairs // _TILE_PAIRS
+                _add_tiles(
+                    config.ctypes.data, weights, next_pair, x.ctypes.data, x.strides[0], num_tiles, sums, next_totals
+                )
+            elif room == 1:
+                _add_1(weights, next_pair, inputs, next_row, num_pairs, sums, next_totals)
             elif room == 2:
-                _add_2(weights, weight.strides[1], inputs, next_row, num_pairs, sums, next_totals)
+                _add_2(weights, next_pair, inputs, next_row, num_pairs, sums, next_totals)
             else:
-                _add_4(weights, weight.strides[1], inputs, next_row, num_pairs, sums, next_totals)
-        for row in range(len(x)):
+                _add_4(weights, next_pair, inputs, next_row, num_pairs, sums, next_totals)
+        for row in range(num_rows):
             for i in range(block):
                 out[row, begin + i] = _rounded(totals[row, i], out)
 

@@ -147,8 +147,12 @@ def blocks(weight: Tensor, block: int) -> NDArray[np.uint32]:
 
 @pytest.mark.parametrize("block", loops.BLOCKS)
 @pytest.mark.parametrize(("num_outputs", "num_inputs"), [(64, 64), (64, 10), (192, 640), (2048, 2048)])
-@pytest.mark.parametrize("num_rows", range(1, loops.MAX_ROWS + 1))
+@pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 5, 16])
 def test_products_of_few_rows(num_rows: int, num_outputs: int, num_inputs: int, block: int) -> None:
+    if num_rows > loops.MAX_ROWS:
+        pytest.skip("this CPU has no tiles")
+    if num_rows > 4 and num_inputs % loops.INPUTS_UNIT:
+        pytest.skip("tiles are whole")
     weight, x = torch.randn(num_outputs, num_inputs).bfloat16(), torch.randn(num_rows, num_inputs).bfloat16()
     bias = torch.randn(num_outputs).bfloat16()
     out = kernels.linear_rows(x, blocks(weight, block), kernels.array(bias))
