@@ -371,14 +371,15 @@ def _sizes(num_rows: int) -> Array:
 def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out: Array) -> None:
     """Over blocks of `weight [num_blocks, num_pairs, block]`, words of two weights each; `block` is one of `BLOCKS`."""
     num_rows, (num_pairs, block) = len(x), weight.shape[1:]
+    if num_rows == 0:  # a part of a prompt that nothing is sampled from
+        return
     in_tiles = num_rows > _MAX_IN_VECTORS
     room = num_rows if in_tiles or num_rows <= 2 else _MAX_IN_VECTORS
     totals, rows = np.empty((room, block), np.float32), np.zeros((0 if in_tiles else room, x.shape[1]), np.float32)
     for row in range(min(num_rows, len(rows))):
         for i in range(x.shape[1]):
             rows[row, i] = _read(x[row, i])
-    inputs, next_row, next_totals = rows.ctypes.data, rows.strides[0], totals.strides[0]
-    config = _sizes(num_rows)
+    next_row, next_totals, config = rows.strides[0], totals.strides[0], _sizes(num_rows)
     for begin in range(first * block, last * block, block):
         for row in range(room):
             for i in range(block):
@@ -386,6 +387,8 @@ def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out
         for strip in range(0, block, _STRIP):
             weights, next_pair = weight.ctypes.data + begin // block * weight.strides[0], weight.strides[1]
             weights += strip * weight.itemsize
+            # Taken in each turn: numba frees an array after its last use, and knows nothing of addresses.
+            inputs = rows.ctypes.data
             sums = totals.ctypes.data + strip * totals.itemsize
             if in_tiles:
                 num_tiles = num_pairs // _TILE_PAIRS

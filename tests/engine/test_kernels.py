@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -158,6 +161,29 @@ def test_products_of_few_rows(num_rows: int, num_outputs: int, num_inputs: int, 
     out = kernels.linear_rows(x, blocks(weight, block), kernels.array(bias))
     expected = F.linear(x.double(), weight.double(), bias.double())
     assert (out - expected).norm() < 0.003 * expected.norm()
+
+
+def test_products_of_no_rows() -> None:
+    weight, bias = torch.randn(64, 64).bfloat16(), kernels.array(torch.zeros(64).bfloat16())
+    assert kernels.linear_rows(torch.empty(0, 64).bfloat16(), blocks(weight, 32), bias).shape == (0, 64)
+    for layer in (Linear(weight), Linear(weight.float())):
+        assert layer(torch.empty(0, 64, dtype=layer._weight.dtype)).shape == (0, 64)
+
+
+def test_products_read_nothing_that_is_freed() -> None:
+    """Numba frees an array after its last use, and knows nothing of addresses; freed memory is overwritten here."""
+    program = """
+import numpy as np
+from engine import loops
+ones = np.full((1, 40, 32), 0x3F803F80, np.uint32)
+for num_rows in range(1, loops.MAX_ROWS + 1):
+    x, out = np.full((num_rows, 80), 0x3F80, np.uint16), np.zeros((num_rows, 32), np.uint16)
+    loops.linear_rows(0, 1, x, ones, np.zeros(32, np.uint16), out)
+    multiplied = 64 if num_rows > 4 else 80  # tiles are whole
+    assert (out == np.float32(multiplied).view(np.uint32) >> 16).all(), (num_rows, out)
+"""
+    environment = {**os.environ, "MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
+    subprocess.run([sys.executable, "-c", program], env=environment, check=True)
 
 
 @pytest.mark.parametrize("bias", [None, torch.randn(192).bfloat16()])
