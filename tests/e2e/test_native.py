@@ -55,11 +55,11 @@ def wait_for_end(pid: int) -> None:
 
 
 SERVER = r"^\S*/tritonserver "
-CODER, OCR = (rf"^\S*/triton_python_backend_stub \S*/{name}/" for name in ("coder", "ocr"))
+CODER = r"^\S*/triton_python_backend_stub \S*/coder/"
 WRAPPER, ADAPTER = r"^\S+ \S*/serve_triton.py ", r"-m adapter"
 
 
-def test_up_down_and_what_dies_in_between(own_stack: Stack) -> None:
+def test_up_what_dies_in_between_and_down_in_a_generation(own_stack: Stack) -> None:
     printed = own_stack.up()
     assert "native Triton" in printed
     assert f"{own_stack.url}/v1" in printed
@@ -78,7 +78,6 @@ def test_up_down_and_what_dies_in_between(own_stack: Stack) -> None:
     # Whatever dies, an answer comes again without anyone's help: `up` only waits for it.
     for victim, falls_with_it in (
         (CODER, SERVER),
-        (OCR, SERVER),
         (SERVER, CODER),
         (WRAPPER, SERVER),
         (ADAPTER, ADAPTER),
@@ -88,7 +87,11 @@ def test_up_down_and_what_dies_in_between(own_stack: Stack) -> None:
         wait_for_end(falling)
         own_stack.up()
 
-    own_stack.down()
+    body = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True, "n": 16, "stream": True}
+    with httpx.stream("POST", f"{own_stack.url}/v1/completions", json=body, timeout=60) as response:
+        chunks = response.iter_bytes()
+        next(chunks)
+        own_stack.down()
     nothing_is_left(own_stack)
 
 
@@ -99,16 +102,6 @@ def nothing_is_left(stack: Stack) -> None:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             probe.bind(("127.0.0.1", port))
-
-
-def test_down_in_the_middle_of_a_generation_leaves_nothing(own_stack: Stack) -> None:
-    own_stack.up()
-    body = {"prompt": "x", "max_tokens": 2000, "ignore_eos": True, "n": 16, "stream": True}
-    with httpx.stream("POST", f"{own_stack.url}/v1/completions", json=body, timeout=60) as response:
-        chunks = response.iter_bytes()
-        next(chunks)
-        own_stack.down()
-    nothing_is_left(own_stack)
 
 
 def test_down_ends_what_a_killed_supervisor_left(own_stack: Stack) -> None:
