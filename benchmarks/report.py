@@ -52,7 +52,7 @@ class Report:
         """Keep what there is so far under `results/`."""
         RESULTS.mkdir(exist_ok=True)
         lines = self._lines
-        if stolen := self._clock.stolen():
+        if (stolen := self._clock.stolen()) >= 0.005:
             lines = [
                 *lines,
                 f"Meanwhile the machine's host kept {stolen:.0%} of the time that its CPUs were wanted.",

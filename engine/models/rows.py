@@ -32,9 +32,9 @@ class RowLayers:
 
     def take(self, attention: StepAttention) -> bool:
         """Whether they are for a step. With several threads each product is better shared among these."""
-        num_rows = sum(attention.num_rows)
-        decode = len(attention.starts) == num_rows <= MAX_ROWS
-        return self._are_all and decode and torch.get_num_threads() == 1
+        if not self._are_all or torch.get_num_threads() > 1:
+            return False
+        return len(attention.starts) == sum(attention.num_rows) <= MAX_ROWS
 
     def __call__(self, x: Tensor, rotary: Rotary, attention: StepAttention) -> tuple[Tensor, Tensor]:
         """Take `[num_rows, hidden_size]`; return the residual stream, and what the last layer adds to it."""

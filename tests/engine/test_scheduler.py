@@ -64,6 +64,16 @@ def test_a_running_sequence_decodes_at_every_step_while_others_prefill(cache: Pr
         compute(scheduler, batch)
 
 
+def test_after_enough_of_prompts_no_other_one_is_begun(cache: PrefixCache) -> None:
+    scheduler = Scheduler(cache, max_step_tokens=100, enough_tokens=12)
+    for num_tokens in (8, 8, 8, 30, 2):
+        scheduler.add(make(num_tokens))
+    batch = scheduler.schedule()
+    assert spans(batch) == [(0, 8), (0, 8)]
+    compute(scheduler, batch)
+    assert spans(scheduler.schedule()) == [(8, 9), (8, 9), (0, 8), (0, 30)], "what decodes does not count"
+
+
 def test_waits_for_room_in_order_and_gives_it_back(cache: PrefixCache) -> None:
     scheduler = Scheduler(cache, max_step_tokens=512)
     big, second, small = make(10 * BLOCK_SIZE - 4), make(8 * BLOCK_SIZE - 4), make(2)
