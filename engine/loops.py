@@ -531,6 +531,15 @@ def multiply_heads(first: int, last: int, x: Array, weight: Array, out: Array) -
                 out[row, head, i] = _rounded(totals[i], out)
 
 
+@_inlined
+def _widen(rows: Array, size: int, out: Array) -> int:
+    """Write the first `size` numbers of rows in float32 to `out`; return how many rows they are."""
+    for row in range(len(rows)):
+        for i in range(size):
+            out[row, i] = _read(rows[row, i])
+    return len(rows)
+
+
 @cache
 def see_latents(key_dim: int, rank: int) -> Any:
     """The loop over sequences of one row, whose heads all see the same keys; these begin with the values."""
@@ -551,10 +560,7 @@ def see_latents(key_dim: int, rank: int) -> Any:
                 for i in range(key_dim):
                     rows[head, i] = _read(query[sequence, head, i]) * scale
             for begin in range(0, num_tokens, tile):
-                num = min(tile, num_tokens - begin)
-                for token in range(num):
-                    for i in range(key_dim):
-                        widened[token, i] = _read(past[begin + token, i])
+                num = _widen(past[begin : begin + tile], key_dim, widened)
                 for head in range(num_heads):
                     for token in range(num):
                         score = np.float32(0)
@@ -572,10 +578,7 @@ def see_latents(key_dim: int, rank: int) -> Any:
                     shares[head, token] /= total
             mix[:] = 0
             for begin in range(0, num_tokens, tile):
-                num = min(tile, num_tokens - begin)
-                for token in range(num):
-                    for i in range(rank):
-                        widened[token, i] = _read(past[begin + token, i])
+                num = _widen(past[begin : begin + tile], rank, widened)
                 for head in range(num_heads):
                     part, four = shares[head, begin : begin + num], num - num % 4
                     for token in range(0, four, 4):
