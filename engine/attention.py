@@ -14,6 +14,7 @@ from torch import Tensor
 
 from engine import kernels
 from engine.loops import Array
+from engine.shared_prefix import NO_SHARED_PREFIXES, SharedPrefixes
 
 _MAX_LOOPED = 512
 """Cached tokens of a sequence up to which a loop of ours sees latents faster than oneDNN."""
@@ -74,26 +75,35 @@ class StepAttention:
     max_absorbed_rows: int | None = None
     """Rows of a sequence that `see_latents` can take; None: any number."""
 
-    def __init__(self, cache: KVCache, positions: Tensor, segments: list[Segment]) -> None:
+    def __init__(
+        self,
+        cache: KVCache,
+        positions: Tensor,
+        segments: list[Segment],
+        shared: SharedPrefixes = NO_SHARED_PREFIXES,
+    ) -> None:
         """Prepare a step.
 
         Args:
             cache: where keys and values are kept.
             positions: `[num_tokens]`, the cache position of each of the step's tokens.
             segments: the sequences of the step, in the order of its tokens.
+            shared: what the sequences of one row, which are in front, have in common.
         """
         self.num_rows = [segment.num_rows for segment in segments]
         """Of each sequence."""
         self._positions = positions
         self._segments = segments
+        can_share = kernels.sees_shared(cache.keys, cache.values)
+        self._shared = shared if can_share else NO_SHARED_PREFIXES
         self._masks: dict[int, Tensor] = {}
         self.cache = cache
 
-    def write(self, layer: int, key: Tensor, value: Tensor | None = None, first: int = 0) -> None:
-        """Keep keys and values, `[num_rows, num_heads, dim]` each, of the step's tokens from the `first` on."""
+    def write(self, layer: int, key: Tensor, value: Tensor | None = None) -> None:
+        """Keep keys and values, `[num_tokens, num_heads, dim]` each, of the step's tokens."""
         for rows, cached in ((key, self.cache.keys[layer]), (value, self.cache.values[layer])):
             if rows is not None:
-                cached.index_copy_(1, self._positions[first:], rows.transpose(0, 1))
+                cached.index_copy_(1, self._positions, rows.transpose(0, 1))
 
     def past_keys(self, layer: int, index: int) -> Tensor:
         """All keys of a sequence, `[num_heads, num_cached, key_dim]`."""
@@ -125,11 +135,14 @@ class StepAttention:
         outputs = []
         if num_single:
             q, k, v = (rows[:num_single] for rows in (query, key, value))
-            outputs.append(kernels.attend(q, k, v, keys, values, self.starts, self.lengths, scale))
-        if num_single < len(query):
-            self.write(layer, key[num_single:], value[num_single:], num_single)
-            for index, rows in enumerate(torch.split(query[num_single:], self.num_rows[num_single:]), num_single):
-                outputs.append(self.see(index, rows, self._past(keys, index), self._past(values, index), scale))
+            outputs.append(
+                kernels.attend(q, k, v, keys, values, self.starts, self.lengths, self.groups, self.group_of, scale)
+            )
+        many = (torch.split(x[num_single:], self.num_rows[num_single:]) for x in (query, key, value))
+        for index, (q, k, v) in enumerate(zip(*many, strict=True), num_single):
+            past_keys, past_values = self._past(keys, index), self._past(values, index)
+            past_keys[:, -len(q) :], past_values[:, -len(q) :] = k.transpose(0, 1), v.transpose(0, 1)
+            outputs.append(self.see(index, q, past_keys, past_values, scale))
         return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
 
     def see_latents(self, layer: int, query: Tensor, num_rows: list[int], rank: int, scale: float) -> Tensor:
@@ -197,3 +210,13 @@ class StepAttention:
     def lengths(self) -> NDArray[np.int64]:
         """How many tokens they have."""
         return np.array([segment.num_cached for segment in self._segments[: len(self.starts)]], np.int64)
+
+    @cached_property
+    def groups(self) -> NDArray[np.int64]:
+        """`[num_groups, 2]`: first position and tokens of each prefix that sequences of one row have in common."""
+        return np.array(self._shared.extents, np.int64).reshape(-1, 2)
+
+    @cached_property
+    def group_of(self) -> NDArray[np.int64]:
+        """Which of these each sequence has, or -1; empty where there is none."""
+        return np.array(self._shared.group_of, np.int64)

@@ -137,9 +137,15 @@ def _filled(tile: Tensor) -> Tensor:
     return F.pad(tile, (0, 0, 0, missing)) if missing else tile.contiguous()
 
 
+def sees_shared(keys: Tensor, values: Tensor) -> bool:
+    """Whether `attend` can let rows see a common beginning together, in a cache of `[…, dim]`."""
+    return takes(keys) and keys.dtype == torch.bfloat16 and keys.shape[-1] % 32 == values.shape[-1] % 32 == 0
+
+
 def attend(
-    query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, starts: Array, lengths: Array, scale: float
-) -> Tensor:
+    query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor, starts: Array, lengths: Array,
+    groups: Array, group_of: Array, scale: float,
+) -> Tensor:  # fmt: skip
     """Put the last token of some sequences into the cache, and let its row see all that is cached of its own.
 
     Args:
@@ -150,16 +156,25 @@ def attend(
         values: `[num_heads, max_tokens, value_dim]`.
         starts: `[num_sequences]`, where each sequence's tokens begin in the cache.
         lengths: `[num_sequences]`, how many they are, the last included.
+        groups: `[num_groups, 2]`, beginnings that several of them have in common, which their rows see together: where
+            one lies in the cache, and of how many tokens it is, a multiple of 16; none unless `sees_shared`.
+        group_of: `[num_sequences]`, the group of each or -1.
         scale: factor on the scores.
 
     Returns:
         `[num_sequences, num_query_heads, value_dim]` in the query's dtype.
     """
     out = query.new_empty(*query.shape[:2], value.shape[2])
-    arrays = (array(x) for x in (query, key, value, keys, values))
     loop, num_pairs = loops.attend(query.shape[2], value.shape[2]), key.shape[0] * key.shape[1]
+    rows = len(query) if len(groups) else 0, query.shape[1]
+    seen = np.empty(rows, np.float32), np.empty(rows, np.float32), np.empty((*rows, value.shape[2]), np.float32)
+    q, cached, factor = array(query), (array(keys), array(values)), np.float32(scale)
+    if len(groups):
+        cost = int((groups[:, 1] * np.bincount(group_of[group_of >= 0])).sum()) * query.shape[1] * query.shape[2]
+        _in_parts(loops.see_shared, len(groups) * keys.shape[0], cost, q, *cached, groups, group_of, factor, *seen)
     cost = int(lengths.sum()) * query.shape[1] * query.shape[2]
-    _in_parts(loop, num_pairs, cost, *arrays, starts, lengths, np.float32(scale), array(out))
+    arrays = q, array(key), array(value), *cached, starts, lengths, groups, group_of, factor, *seen, array(out)
+    _in_parts(loop, num_pairs, cost, *arrays)
     return out
 
 

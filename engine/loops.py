@@ -183,6 +183,8 @@ def _may_use_tiles() -> bool:
 MAX_ROWS = _MAX_IN_TILES if _may_use_tiles() else _MAX_IN_VECTORS
 """Rows that `linear_rows` takes; from `_MAX_IN_VECTORS` on, they have a multiple of `INPUTS_UNIT` inputs."""
 INPUTS_UNIT = 2 * _TILE_PAIRS
+_PRODUCT_ROWS = MAX_ROWS
+"""Rows that are multiplied at once where there are always so many, of zeros if need be."""
 
 
 @_intrinsic
@@ -433,10 +435,14 @@ def see_tile(
 
 @_inlined
 def _see(
-    row: Array, keys: Array, values: Array, next_keys: Array, shares: Array, mix: Array, key_dim: int, value_dim: int
-) -> None:
-    """Mix the values by how much the row looks at their keys; `shares` is room for a number for each of them."""
-    highest = np.float32(-np.inf)
+    row: Array, keys: Array, values: Array, next_keys: Array, shares: Array, mix: Array, highest: Any, total: Any,
+    key_dim: int, value_dim: int,
+) -> None:  # fmt: skip
+    """Mix the values by how much the row looks at their keys; `shares` is room for a number for each of them.
+
+    `mix` holds what it has seen elsewhere, as `see_shared` leaves it.
+    """
+    before = highest
     for token in range(len(keys)):
         _fetch_row(values, token)
         score = np.float32(0)
@@ -444,12 +450,14 @@ def _see(
             score += row[i] * _read(keys[token, i])
         shares[token] = score
         highest = max(highest, score)
-    total = np.float32(0)
+    fade = _exp(before - highest)
+    total *= fade
     for token in range(len(keys)):
         share = _exp(shares[token] - highest)
         shares[token] = share
         total += share
-    mix[:] = 0
+    for i in range(value_dim):
+        mix[i] *= fade
     # Four at a time: the mix is written to memory and read again for each turn.
     num_grouped = len(keys) - len(keys) % 4
     for token in range(0, num_grouped, 4):
@@ -471,7 +479,8 @@ def _see(
 @_inlined
 def _attend(
     first: int, last: int, query: Array, key: Array, value: Array, keys: Array, values: Array, starts: Array,
-    lengths: Array, scale: Any, out: Array, key_dim: int, value_dim: int,
+    lengths: Array, groups: Array, group_of: Array, scale: Any, highest: Array, totals: Array, mixes: Array, out: Array,
+    key_dim: int, value_dim: int,
 ) -> None:  # fmt: skip
     num_heads = keys.shape[0]
     num_shared = query.shape[1] // num_heads
@@ -484,12 +493,20 @@ def _attend(
             keys[head, end - 1, i] = key[sequence, head, i]
         for i in range(value_dim):
             values[head, end - 1, i] = value[sequence, head, i]
+        is_grouped = len(groups) > 0 and group_of[sequence] >= 0
+        if is_grouped:
+            begin += groups[group_of[sequence], 1]
         past_keys, past_values = keys[head, begin:end], values[head, begin:end]
         next_keys = keys[min(head + 1, num_heads - 1), begin:end]
         for query_head in range(head * num_shared, (head + 1) * num_shared):
             for i in range(key_dim):
                 row[i] = _read(query[sequence, query_head, i]) * scale
-            _see(row, past_keys, past_values, next_keys, shares, mix, key_dim, value_dim)
+            top, total = -np.float32(np.inf), np.float32(0)
+            mix[:] = 0
+            if is_grouped:
+                top, total = highest[sequence, query_head], totals[sequence, query_head]
+                mix[:] = mixes[sequence, query_head]
+            _see(row, past_keys, past_values, next_keys, shares, mix, top, total, key_dim, value_dim)
             for i in range(value_dim):
                 out[sequence, query_head, i] = _rounded(mix[i], out)
 
@@ -501,11 +518,131 @@ def attend(key_dim: int, value_dim: int) -> Any:
     @_loop
     def loop(
         first: int, last: int, query: Array, key: Array, value: Array, keys: Array, values: Array, starts: Array,
-        lengths: Array, scale: Any, out: Array,
+        lengths: Array, groups: Array, group_of: Array, scale: Any, highest: Array, totals: Array, mixes: Array,
+        out: Array,
     ) -> None:  # fmt: skip
-        _attend(first, last, query, key, value, keys, values, starts, lengths, scale, out, key_dim, value_dim)
+        _attend(
+            first, last, query, key, value, keys, values, starts, lengths, groups, group_of, scale, highest, totals,
+            mixes, out, key_dim, value_dim,
+        )  # fmt: skip
 
     return loop
+
+
+_SHARED_TILE = 64
+"""Tokens of a shared beginning that are seen at once."""
+
+
+@_inlined
+def _add_product(x: Array, weights: Array, strip: int, totals: Array, config: Array, widened: Array) -> None:
+    """Add `x [num_rows, 2 · num_pairs]` times a strip of `weights [num_pairs, width]` to `totals [num_rows, _STRIP]`.
+
+    Args:
+        x: bfloat16; a multiple of 4 rows, of 16 where there are tiles.
+        weights: words of two inputs' weights each.
+        strip: first of the `_STRIP` columns.
+        totals: float32.
+        config: sizes of tiles of 16 rows.
+        widened: room for 4 rows in float32, where there are no tiles.
+    """
+    num_pairs, next_pair, next_totals = len(weights), weights.strides[0], totals.strides[0]
+    for row in range(0, len(x), _PRODUCT_ROWS):
+        address = weights.ctypes.data + strip * weights.itemsize
+        inputs, sums = x.ctypes.data + row * x.strides[0], totals.ctypes.data + row * next_totals
+        if _PRODUCT_ROWS == _MAX_IN_TILES:
+            num_tiles = num_pairs // _TILE_PAIRS
+            _add_tiles(config.ctypes.data, address, next_pair, inputs, x.strides[0], num_tiles, sums, next_totals)
+        else:
+            for i in range(_MAX_IN_VECTORS):
+                for j in range(x.shape[1]):
+                    widened[i, j] = _read(x[row + i, j])
+            _add_4(address, next_pair, widened.ctypes.data, widened.strides[0], num_pairs, sums, next_totals)
+
+
+@_loop
+def see_shared(
+    first: int, last: int, query: Array, keys: Array, values: Array, groups: Array, group_of: Array, scale: Any,
+    highest: Array, totals: Array, mixes: Array,
+) -> None:  # fmt: skip
+    """Over pairs of a group and a head of the cache: let the rows of sequences that begin alike see that together.
+
+    It is read once for all of them, and multiplied as matrices; `attend` goes on behind it.
+
+    Args:
+        first, last: of the pairs.
+        query: `[num_sequences, num_query_heads, key_dim]`, bfloat16 like the cache; both dims multiples of `_STRIP`.
+        keys, values: `[num_heads, max_tokens, dim]`, the cache.
+        groups: `[num_groups, 2]`, where in the cache a beginning lies, and of how many tokens it is, a multiple of 16.
+        group_of: `[num_sequences]`, or -1.
+        scale: factor on the scores.
+        highest, totals: `[num_sequences, num_query_heads]`, written: the highest score, the sum of all shares of it.
+        mixes: `[num_sequences, num_query_heads, value_dim]`, written: the values mixed by these shares.
+    """
+    num_heads, key_dim, value_dim = len(keys), keys.shape[2], values.shape[2]
+    num_shared = query.shape[1] // num_heads
+    config, widened = _sizes(_MAX_IN_TILES), np.empty((_MAX_IN_VECTORS, max(key_dim, _SHARED_TILE)), np.float32)
+    packed = np.empty((key_dim // 2, _STRIP), np.uint32)
+    scores = np.empty((_SHARED_TILE, _STRIP), np.float32)
+    shares, pairs = np.empty((_STRIP, _SHARED_TILE), np.uint16), np.empty((_SHARED_TILE // 2, value_dim), np.uint32)
+    mix, strip_mix = np.empty((_STRIP, value_dim), np.float32), np.empty((_STRIP, _STRIP), np.float32)
+    top, total, fade = np.empty(_STRIP, np.float32), np.empty(_STRIP, np.float32), np.empty(_STRIP, np.float32)
+    members = np.empty(len(query) * num_shared, np.int64)
+    for pair in range(first, last):
+        group, head = pair // num_heads, pair % num_heads
+        start, num_tokens = groups[group]
+        num_members = 0
+        for sequence in range(len(query)):
+            if group_of[sequence] == group:
+                for query_head in range(head * num_shared, (head + 1) * num_shared):
+                    members[num_members] = sequence * query.shape[1] + query_head
+                    num_members += 1
+        for begin in range(0, num_members, _STRIP):
+            rows = members[begin : min(begin + _STRIP, num_members)]
+            num_rows = min((len(rows) + _PRODUCT_ROWS - 1) // _PRODUCT_ROWS * _PRODUCT_ROWS, _STRIP)
+            packed[:] = 0
+            for i, member in enumerate(rows):
+                part = query[member // query.shape[1], member % query.shape[1]]
+                for j in range(key_dim // 2):
+                    packed[j, i] = np.uint32(part[2 * j]) | np.uint32(part[2 * j + 1]) << np.uint32(16)
+            top[:], total[:], mix[:] = -np.inf, 0, 0
+            for token in range(start, start + num_tokens, _SHARED_TILE):
+                num = min(_SHARED_TILE, start + num_tokens - token)
+                scores[:] = 0
+                _add_product(keys[head, token : token + num], packed, 0, scores, config, widened)
+                for i in range(_STRIP):
+                    fade[i] = top[i]
+                for j in range(num):
+                    for i in range(_STRIP):
+                        scores[j, i] *= scale
+                        top[i] = scores[j, i] if scores[j, i] > top[i] else top[i]
+                for i in range(_STRIP):
+                    fade[i] = _exp(fade[i] - top[i])
+                    total[i] *= fade[i]
+                for j in range(num):
+                    for i in range(_STRIP):
+                        scores[j, i] = _exp(scores[j, i] - top[i])
+                        total[i] += scores[j, i]
+                shares[:, num:] = 0
+                pairs[num // 2 :] = 0
+                for j in range(num):
+                    for i in range(num_rows):
+                        shares[i, j] = _rounded(scores[j, i], shares)
+                for j in range(num // 2):
+                    even, odd = values[head, token + 2 * j], values[head, token + 2 * j + 1]
+                    for i in range(value_dim):
+                        pairs[j, i] = np.uint32(even[i]) | np.uint32(odd[i]) << np.uint32(16)
+                for strip in range(0, value_dim, _STRIP):
+                    for i in range(num_rows):
+                        for j in range(_STRIP):
+                            strip_mix[i, j] = mix[i, strip + j] * fade[i]
+                    _add_product(shares[:num_rows], pairs, strip, strip_mix, config, widened)
+                    for i in range(num_rows):
+                        for j in range(_STRIP):
+                            mix[i, strip + j] = strip_mix[i, j]
+            for i, member in enumerate(rows):
+                sequence, query_head = member // query.shape[1], member % query.shape[1]
+                highest[sequence, query_head], totals[sequence, query_head] = top[i], total[i]
+                mixes[sequence, query_head] = mix[i]
 
 
 @_loop
@@ -608,8 +745,8 @@ def layer_of_rows(head_dim: int) -> Any:
 
     @_loop
     def loop(
-        x: Array, change: Array, cos: Array, sin: Array, starts: Array, lengths: Array, keys: Array, values: Array,
-        scale: Any, input_norm: Array, input_eps: Any, qkv: Array, qkv_bias: Array, out: Array, out_bias: Array,
+        x: Array, change: Array, cos: Array, sin: Array, starts: Array, lengths: Array, groups: Array,
+        group_of: Array, keys: Array, values: Array, scale: Any, input_norm: Array, input_eps: Any, qkv: Array, qkv_bias: Array, out: Array, out_bias: Array,
         post_norm: Array, post_eps: Any, gate_up: Array, gate_up_bias: Array, down: Array, down_bias: Array,
     ) -> None:  # fmt: skip
         num_rows, num_kv_heads = len(x), len(keys)
@@ -622,8 +759,16 @@ def layer_of_rows(head_dim: int) -> Any:
         rotate(0, num_rows, parts, cos, sin, rotated)
         query, key, value = rotated[:, :-num_kv_heads], rotated[:, -num_kv_heads:], parts[:, num_rotated:]
         seen = np.empty((num_rows, num_rotated - num_kv_heads, head_dim), x.dtype)
-        num_pairs = num_rows * num_kv_heads
-        _attend(0, num_pairs, query, key, value, keys, values, starts, lengths, scale, seen, head_dim, head_dim)
+        num_in_groups = num_rows if len(groups) else 0
+        highest, totals = np.empty((2, num_in_groups, query.shape[1]), np.float32)
+        mixes = np.empty((num_in_groups, query.shape[1], head_dim), np.float32)
+        see_shared(
+            0, len(groups) * num_kv_heads, query, keys, values, groups, group_of, scale, highest, totals, mixes
+        )  # fmt: skip
+        _attend(
+            0, num_rows * num_kv_heads, query, key, value, keys, values, starts, lengths, groups, group_of, scale,
+            highest, totals, mixes, seen, head_dim, head_dim,
+        )  # fmt: skip
         linear_rows(0, len(out), seen.reshape(num_rows, -1), out, out_bias, change)
         add_rms_norm(0, num_rows, x, change, x, post_norm, post_eps, normed)
         both = np.empty((num_rows, len(gate_up_bias)), x.dtype)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from itertools import accumulate
+from itertools import accumulate, takewhile
 
 import torch
 from torch import Tensor
@@ -14,6 +14,7 @@ from engine.models.decoder import Decoder
 from engine.prefix_cache import runs
 from engine.scheduler import Batch
 from engine.sequence import UNREAD, Sequence
+from engine.shared_prefix import NO_SHARED_PREFIXES, SharedPrefixes, shared_prefixes
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,8 @@ class Step:
     """Rows that reach their sequence's end."""
     unread: list[tuple[int, int]] = field(default_factory=list)
     """Rows whose token is on the device alone, each with its row among those."""
+    shared: SharedPrefixes = NO_SHARED_PREFIXES
+    """Of the sequences of one row."""
 
     @classmethod
     def of(cls, batch: Batch, ahead: Ahead | None = None) -> Step:
@@ -54,6 +57,7 @@ class Step:
             if step.tokens[-1] == UNREAD:
                 assert ahead is not None
                 step.unread.append((len(step.tokens) - 1, ahead.rows[chunk.sequence]))
+        step.shared = shared_prefixes([chunk.sequence for chunk in takewhile(lambda c: c.num_tokens == 1, batch)])
         return step
 
 
@@ -99,7 +103,7 @@ class Runner:
         return self._decoder.logits(hidden).float()
 
     def _attention(self, step: Step) -> StepAttention:
-        return StepAttention(self._cache, self._tensor(step.cache_positions), step.segments)
+        return StepAttention(self._cache, self._tensor(step.cache_positions), step.segments, step.shared)
 
     def _copy_known(self, batch: Batch) -> None:
         """Put what others have computed of a prompt where its sequence reads it."""

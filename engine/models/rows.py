@@ -40,7 +40,8 @@ class RowLayers:
         """Take `[num_rows, hidden_size]`; return the residual stream, and what the last layer adds to it."""
         x, change = x.clone(), torch.zeros_like(x)
         loop = loops.layer_of_rows(self._head_dim)
-        arrays = *(kernels.array(part) for part in (x, change, *rotary)), attention.starts, attention.lengths
+        places = attention.starts, attention.lengths, attention.groups, attention.group_of
+        arrays = *(kernels.array(part) for part in (x, change, *rotary)), *places
         for weights, cached in zip(self._weights, attention.cache.arrays, strict=True):
             loop(*arrays, *cached, *weights)
         return x, change

@@ -22,9 +22,11 @@ from tests.engine.recorder import Recorder
 
 LOOPS: tuple[Any, ...] = (
     loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
-    loops.multiply_heads,
+    loops.multiply_heads, loops.see_shared,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
+ALONE = np.empty((0, 2), np.int64), np.empty(0, np.int64)
+"""Sequences that have nothing in common."""
 
 
 @pytest.fixture(params=[1, 3], autouse=True)
@@ -96,7 +98,7 @@ def test_attention(dtype: torch.dtype, num_heads: int, num_query_heads: int, dim
     query = torch.randn(len(lengths), num_query_heads + 1, dim).to(dtype)[:, :num_query_heads]  # part of a wider tensor
     key, value = (torch.randn(len(lengths), num_heads, size).to(dtype) for size in (dim, value_dim))
     before = keys.clone(), values.clone()
-    actual = kernels.attend(query, key, value, keys, values, starts, lengths, 0.3)
+    actual = kernels.attend(query, key, value, keys, values, starts, lengths, *ALONE, 0.3)
     for row, (start, length) in enumerate(zip(starts, lengths, strict=True)):
         for cached, new in ((before[0], key), (before[1], value)):
             cached[:, start + length - 1] = new[row]
@@ -108,6 +110,31 @@ def test_attention(dtype: torch.dtype, num_heads: int, num_query_heads: int, dim
         )
     assert torch.equal(keys, before[0])  # nothing else was written
     assert torch.equal(values, before[1])
+
+
+@pytest.mark.parametrize(("num_heads", "num_query_heads", "dim", "value_dim"), [(3, 3, 64, 64), (1, 8, 96, 32)])
+def test_rows_see_what_they_have_in_common_together(
+    num_heads: int, num_query_heads: int, dim: int, value_dim: int
+) -> None:
+    """As each alone does, whose copies of it are then not looked at."""
+    keys, values = (torch.randn(num_heads, 4000, size).bfloat16() for size in (dim, value_dim))
+    starts, lengths = np.arange(8) * 500, np.array([65, 80, 400, 3, 209, 209, 209, 209])
+    groups = np.array([[0, 64], [2000, 208]])
+    group_of = np.array([0, 0, 0, -1, 1, 1, 1, 1])
+    for row, group in enumerate(group_of):
+        if group >= 0:
+            start, num = groups[group]
+            for cached in (keys, values):
+                cached[:, starts[row] : starts[row] + num] = cached[:, start : start + num]
+    query = torch.randn(8, num_query_heads, dim).bfloat16()
+    key, value = (torch.randn(8, num_heads, size).bfloat16() for size in (dim, value_dim))
+    alone = kernels.attend(query, key, value, keys, values, starts, lengths, *ALONE, 0.3)
+    for row in (1, 2, 5, 6, 7):
+        for cached in (keys, values):
+            cached[:, starts[row] : starts[row] + groups[group_of[row], 1]] = torch.nan
+    together = kernels.attend(query, key, value, keys, values, starts, lengths, groups, group_of, 0.3)
+    assert torch.equal(together[3], alone[3])
+    assert (together.float() - alone.float()).norm() < 0.01 * alone.float().norm()
 
 
 @pytest.mark.parametrize(
@@ -222,7 +249,7 @@ def test_far_scores_do_not_overflow() -> None:
     values = torch.tensor([[[1.0], [5.0], [0.0]]])
     one = torch.ones(1, 1, 1)
     starts, lengths = np.array([0]), np.array([3])
-    out = kernels.attend(one, one * 3e4, one * 3, keys, values, starts, lengths, 1.0)
+    out = kernels.attend(one, one * 3e4, one * 3, keys, values, starts, lengths, *ALONE, 1.0)
     assert out.item() == 2.0
 
 
