@@ -1,7 +1,7 @@
 """The engine beside transformers' `generate`, its continuous batching and vLLM, on random models, in one run.
 
 Usage: python -m benchmarks.engines [--rounds 3] [--quick] [--without vllm]. Each engine is a process of its own, and
-they take turns. The first run makes a virtual environment for vLLM (3.5 GB) under .cache/.
+they take turns, each when the others are quiet. The first run makes a virtual environment for vLLM (3.5 GB) under .cache/.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ import torch
 from transformers import AutoModelForCausalLM, DeepseekV2Config, LlamaConfig, PretrainedConfig
 
 from benchmarks.engine_worker import PEERS
+from benchmarks.machine import wait_until_idle
 from benchmarks.report import Chart, Report
 from engine.linear import Linear
 from tests.checkpoints import train_tokenizer
@@ -324,6 +325,7 @@ def measure(
                     if number > 1 and name in SLOW:
                         continue
                     part = prompts[:SERIAL] if name == "generate" else prompts
+                    wait_until_idle()
                     try:
                         sample = Sample.of(worker.serve(part, num_tokens))
                     except ChildProcessError as error:

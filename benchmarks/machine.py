@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import time
 from pathlib import Path
 
 import torch
 import transformers
+
+
+_MOMENT_S, _LITTLE = 0.3, 0.15
+"""Seconds, and the share of one CPU."""
 
 
 def machine() -> str:
@@ -30,6 +35,16 @@ class Clock:
         """Its share of the time since the beginning in which CPUs were wanted."""
         busy, stolen = (now - before for now, before in zip(_ticks(), self._began, strict=True))
         return stolen / max(1, busy + stolen)
+
+
+def wait_until_idle(timeout_s: float = 20.0) -> None:
+    """Return when the CPUs have had little to do for a moment: some engines keep one busy after their last answer."""
+    deadline_s = time.monotonic() + timeout_s
+    is_idle = False
+    while not is_idle and time.monotonic() < deadline_s:
+        before, _ = _ticks()
+        time.sleep(_MOMENT_S)
+        is_idle = (_ticks()[0] - before) / os.sysconf("SC_CLK_TCK") < _LITTLE * _MOMENT_S
 
 
 def _ticks() -> tuple[int, int]:

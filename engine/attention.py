@@ -13,13 +13,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import kernels
-from engine.loops import Array
+from engine.loops import HAS_TILES, Array
 from engine.shared_prefix import NO_SHARED_PREFIXES, SharedPrefixes
 
 _MAX_LOOPED = 512
 """Cached tokens of a sequence up to which a loop of ours sees latents faster than oneDNN."""
 _TILE = 128
-"""Unit of the numbers of latents that are multiplied at once: oneDNN generates code for each number."""
+"""Unit of the numbers of tokens that are multiplied at once: oneDNN generates code for each number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +97,7 @@ class StepAttention:
         can_share = kernels.sees_shared(cache.keys, cache.values)
         self._shared = shared if can_share else NO_SHARED_PREFIXES
         self._masks: dict[int, Tensor] = {}
+        self._biases: dict[int, Tensor] = {}
         self.cache = cache
 
     def write(self, layer: int, key: Tensor, value: Tensor | None = None) -> None:
@@ -116,6 +117,15 @@ class StepAttention:
             ones = torch.ones(segment.num_rows, segment.num_cached, dtype=torch.bool, device=self._positions.device)
             self._masks[index] = ones.tril(segment.num_cached - segment.num_rows)
         return self._masks[index]
+
+    def _bias(self, index: int, num_rows: int, num_keys: int, dtype: torch.dtype) -> Tensor:
+        """The same as what is added to scores, with rows and keys of nothing behind it: `[num_rows, num_keys]`."""
+        if index not in self._biases:
+            mask = self.mask(index)
+            bias = torch.full((num_rows, num_keys), -torch.inf, dtype=dtype, device=mask.device)
+            bias[: mask.shape[0], : mask.shape[1]].masked_fill_(mask, 0)
+            self._biases[index] = bias
+        return self._biases[index]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Write, then attend, in one layer.
@@ -180,19 +190,26 @@ class StepAttention:
 
     def see(self, index: int, rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Let the rows of one sequence, `[num_rows, num_query_heads, key_dim]`, see keys and values as of the cache."""
+        num_rows, num_cached = len(rows), keys.shape[1]
+        is_first = num_rows == num_cached
         if kernels.onednn_multiplies(rows):
-            return kernels.see(rows, keys, values, scale)
-        is_first = rows.shape[0] == keys.shape[1]
+            # torch's attention is the faster one where it has AMX's tiles. Of few sizes, as in `kernels.see`.
+            if not HAS_TILES or keys.shape[-1] != values.shape[-1]:
+                return kernels.see(rows, keys, values, scale)
+            unit = 16 if num_rows <= _TILE else 64
+            more_rows, more_keys = -num_rows % unit, -num_cached % (unit if is_first else _TILE)
+            rows = F.pad(rows, (0, 0, 0, 0, 0, more_rows))
+            keys, values = (F.pad(cached, (0, 0, 0, more_keys)) for cached in (keys, values))
         out = F.scaled_dot_product_attention(
             rows.transpose(0, 1)[None],
             keys[None],
             values[None],
-            attn_mask=None if is_first else self.mask(index),
+            attn_mask=None if is_first else self._bias(index, len(rows), keys.shape[1], rows.dtype),
             is_causal=is_first,
             scale=scale,
-            enable_gqa=keys.shape[0] != rows.shape[1],
+            enable_gqa=len(keys) != rows.shape[1],
         )
-        return out[0].transpose(0, 1)
+        return out[0].transpose(0, 1)[:num_rows]
 
     def _past(self, rows: Tensor, index: int) -> Tensor:
         """Of a sequence, of `[num_heads, max_tokens, dim]`."""

@@ -26,7 +26,7 @@ def _pad(x: Tensor) -> Tensor:
     For every other number oneDNN would generate code, a millisecond each time, and keep half a megabyte.
     """
     num_rows = len(x)
-    unit = 1 if num_rows <= 32 else 16 if num_rows <= 256 else 64
+    unit = 1 if num_rows <= 32 else 16 if num_rows <= 288 else 64
     missing = -num_rows % unit
     return F.pad(x, (0, 0, 0, missing)) if missing else x
 

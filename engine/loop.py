@@ -31,8 +31,8 @@ from engine.sequence_maker import SequenceMaker
 
 logger = logging.getLogger(__name__)
 
-_ENOUGH_TOKENS = 256
-"""Of prompts in a step on CPU: more together are no faster, and one after the other some answers begin sooner."""
+_ENOUGH_PRODUCTS = 2**35
+"""Of weights with prompt tokens in a step on CPU: more at once are no faster, and some answers begin sooner so."""
 _STOPPED = "the model is being unloaded; send the request again later"
 _FAILED = "the engine failed in a step; send the request again"
 
@@ -56,7 +56,7 @@ class Engine:
         # A token more than is handed out, which padding may write to.
         cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens + 1, checkpoint.dtype, checkpoint.device)
         on_gpu = checkpoint.device.type == "cuda"
-        enough_tokens = None if on_gpu else _ENOUGH_TOKENS
+        enough_tokens = None if on_gpu else _ENOUGH_PRODUCTS // checkpoint.num_parameters
         self._scheduler = Scheduler(self._prefix_cache, config.max_step_tokens, enough_tokens)
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
         if suits(checkpoint.decoder, cache):

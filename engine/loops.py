@@ -169,7 +169,7 @@ def _adder(num_rows: int) -> Any:
 
 _add_1, _add_2, _add_4 = map(_adder, (1, 2, _MAX_IN_VECTORS))
 
-_HAS_TILES = bool(binding.get_host_cpu_features().get("amx-bf16"))
+_KNOWS_TILES = bool(binding.get_host_cpu_features().get("amx-bf16"))
 _TILE_PAIRS = 16
 """Pairs of inputs in a tile."""
 
@@ -177,10 +177,12 @@ _TILE_PAIRS = 16
 def _may_use_tiles() -> bool:
     """Ask Linux for them, for this process: see arch_prctl(2)."""
     arch_prctl, request, tile_data = 158, 0x1023, 18
-    return _HAS_TILES and ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0
+    return _KNOWS_TILES and ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0
 
 
-MAX_ROWS = _MAX_IN_TILES if _may_use_tiles() else _MAX_IN_VECTORS
+HAS_TILES = _may_use_tiles()
+"""AMX's, which this process may use."""
+MAX_ROWS = _MAX_IN_TILES if HAS_TILES else _MAX_IN_VECTORS
 """Rows that `linear_rows` takes; from `_MAX_IN_VECTORS` on, they have a multiple of `INPUTS_UNIT` inputs."""
 INPUTS_UNIT = 2 * _TILE_PAIRS
 _PRODUCT_ROWS = MAX_ROWS
@@ -199,7 +201,7 @@ def _add_tiles(
     """
 
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        if not _HAS_TILES:
+        if not _KNOWS_TILES:
             return context.get_dummy_value()
         config, weights, next_pair, rows, next_row, num_tiles, totals, next_totals = values
         byte, size = ir.IntType(8), num_tiles.type
