@@ -78,6 +78,13 @@ def linear_rows(x: Tensor, weight: Array, bias: Array) -> Tensor:
     return out
 
 
+def argmax(x: Tensor) -> Tensor:
+    """Index of the highest number of each row of `[num_rows, size]`: `[num_rows]`, int64."""
+    out = torch.empty(len(x), dtype=torch.int64)
+    _in_parts(loops.argmax, len(x), x.numel(), array(x), array(out))
+    return out
+
+
 def multiply_heads(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply what each head has of a few rows with a matrix of its own.
 

@@ -35,6 +35,8 @@ def _loop(function: Loop) -> Loop:
         return njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
 
 
+# Where an index is a sum, the loops take slices: one that might be negative is not computed in vectors.
+
 # Into each caller, so that the compiler knows the numbers it is called with.
 _inlined: Callable[[Loop], Loop] = njit(inline="always", **_OPTIONS)
 _intrinsic: Callable[[Loop], Loop] = intrinsic
@@ -301,11 +303,18 @@ def _exp(x: Any) -> Any:
 
 @_loop
 def _highest(row: Array) -> Any:
-    """The highest number, compared as integers: numbers which may be NaN are not compared in vectors."""
+    """The highest number."""
+    highest = _highest_ordered(row)
+    return _as_float(np.uint32(highest ^ ((highest >> np.int32(31)) & np.int32(0x7FFFFFFF))))
+
+
+@_loop
+def _highest_ordered(row: Array) -> Any:
+    """The highest number as an integer: numbers which may be NaN are not compared in vectors."""
     highest = _ordered(-np.float32(np.inf))
     for i in range(len(row)):
         highest = max(highest, _ordered(_read(row[i])))
-    return _as_float(np.uint32(highest ^ ((highest >> np.int32(31)) & np.int32(0x7FFFFFFF))))
+    return highest
 
 
 @_loop
@@ -313,6 +322,21 @@ def _ordered(number: Any) -> Any:
     """The bits of a float32 as an integer of the same order."""
     bits = np.int32(_as_bits(number))
     return np.int32(bits ^ ((bits >> np.int32(31)) & np.int32(0x7FFFFFFF)))
+
+
+@_loop
+def argmax(first: int, last: int, x: Array, out: Array) -> None:
+    """Over rows of `x [num_rows, size]`: the first index of the highest number, which is looked for where it lies."""
+    part_size = 1024
+    for row in range(first, last):
+        begin, highest = 0, _ordered(-np.float32(np.inf))
+        for part in range(0, x.shape[1], part_size):
+            here = _highest_ordered(x[row, part : part + part_size])
+            if here > highest:
+                begin, highest = part, here
+        while begin < x.shape[1] - 1 and _ordered(_read(x[row, begin])) != highest:
+            begin += 1
+        out[row] = begin
 
 
 @_loop
@@ -342,9 +366,10 @@ def add_rms_norm(
 def swiglu(first: int, last: int, gate_up: Array, out: Array) -> None:
     size = out.shape[1]
     for row in range(first, last):
+        gates, ups = gate_up[row, :size], gate_up[row, size:]
         for i in range(size):
-            gate = _read(gate_up[row, i])
-            out[row, i] = _rounded(gate / (np.float32(1) + _exp(-gate)) * _read(gate_up[row, size + i]), out)
+            gate = _read(gates[i])
+            out[row, i] = _rounded(gate / (np.float32(1) + _exp(-gate)) * _read(ups[i]), out)
 
 
 @_loop
@@ -385,9 +410,10 @@ def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out
             rows[row, i] = _read(x[row, i])
     next_row, next_totals, config = rows.strides[0], totals.strides[0], _sizes(num_rows)
     for begin in range(first * block, last * block, block):
+        biases = bias[begin : begin + block]
         for row in range(room):
             for i in range(block):
-                totals[row, i] = _read(bias[begin + i])
+                totals[row, i] = _read(biases[i])
         for strip in range(0, block, _STRIP):
             weights, next_pair = weight.ctypes.data + begin // block * weight.strides[0], weight.strides[1]
             weights += strip * weight.itemsize
@@ -406,8 +432,9 @@ def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out
             else:
                 _add_4(weights, next_pair, inputs, next_row, num_pairs, sums, next_totals)
         for row in range(num_rows):
+            outputs = out[row, begin : begin + block]
             for i in range(block):
-                out[row, begin + i] = _rounded(totals[row, i], out)
+                outputs[i] = _rounded(totals[row, i], out)
 
 
 @_loop
@@ -586,7 +613,7 @@ def see_shared(
     packed = np.empty((key_dim // 2, _STRIP), np.uint32)
     scores = np.empty((_SHARED_TILE, _STRIP), np.float32)
     shares, pairs = np.empty((_STRIP, _SHARED_TILE), np.uint16), np.empty((_SHARED_TILE // 2, value_dim), np.uint32)
-    mix, strip_mix = np.empty((_STRIP, value_dim), np.float32), np.empty((_STRIP, _STRIP), np.float32)
+    mix = np.empty((_STRIP, value_dim), np.float32)
     top, total, fade = np.empty(_STRIP, np.float32), np.empty(_STRIP, np.float32), np.empty(_STRIP, np.float32)
     members = np.empty(len(query) * num_shared, np.int64)
     for pair in range(first, last):
@@ -634,13 +661,12 @@ def see_shared(
                     for i in range(value_dim):
                         pairs[j, i] = np.uint32(even[i]) | np.uint32(odd[i]) << np.uint32(16)
                 for strip in range(0, value_dim, _STRIP):
+                    strip_mix = mix[:num_rows, strip : strip + _STRIP]
                     for i in range(num_rows):
+                        row_mix, factor = strip_mix[i], fade[i]
                         for j in range(_STRIP):
-                            strip_mix[i, j] = mix[i, strip + j] * fade[i]
+                            row_mix[j] *= factor
                     _add_product(shares[:num_rows], pairs, strip, strip_mix, config, widened)
-                    for i in range(num_rows):
-                        for j in range(_STRIP):
-                            mix[i, strip + j] = strip_mix[i, j]
             for i, member in enumerate(rows):
                 sequence, query_head = member // query.shape[1], member % query.shape[1]
                 highest[sequence, query_head], totals[sequence, query_head] = top[i], total[i]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from engine import kernels
 from engine.device import to_device
 from engine.request import TokenLogprob
 from engine.sampling_params import SamplingParams
@@ -88,7 +89,7 @@ class Sampler:
         logits.index_fill_(1, self._suppressed_index, -torch.inf)
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
-        tokens = logits.argmax(-1)
+        tokens = kernels.argmax(logits) if kernels.takes(logits) else logits.argmax(-1)
         rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
         drawing = Drawing(logits, sequences, rows) if rows else None
         if drawing:

@@ -22,7 +22,7 @@ from tests.engine.recorder import Recorder
 
 LOOPS: tuple[Any, ...] = (
     loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
-    loops.multiply_heads, loops.see_shared,
+    loops.multiply_heads, loops.see_shared, loops.argmax,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
 ALONE = np.empty((0, 2), np.int64), np.empty(0, np.int64)
@@ -242,6 +242,17 @@ def test_latents_are_keys_and_values(dtype: torch.dtype) -> None:
         past = cached[start : start + length].float()
         expected = ((rows @ past.T) * 0.2).softmax(-1) @ past[:, :rank]
         torch.testing.assert_close(seen.float(), expected, rtol=2**-7, atol=1e-2 if dtype == torch.bfloat16 else 1e-5)
+
+
+@pytest.mark.parametrize("dtype", DTYPES)
+def test_highest_numbers(dtype: torch.dtype) -> None:
+    x = torch.randn(9, 5000).to(dtype)
+    x[0], x[1], x[2, -1], x[3, :2], x[4], x[5, 1024] = -torch.inf, 0, 9, 9, -x[4].abs(), torch.inf
+    found = kernels.argmax(x).tolist()
+    assert found[:4] == [0, 0, 4999, 0] and found[5] == 1024
+    assert [x[row, at] for row, at in enumerate(found)] == x.amax(-1).tolist()
+    x[6, 2000] = torch.nan
+    assert kernels.argmax(x)[6] == 2000
 
 
 def test_far_scores_do_not_overflow() -> None:
