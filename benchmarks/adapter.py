@@ -26,10 +26,10 @@ from benchmarks.perf_analyzer import ProfileLost, ensure_perf_analyzer, grpc_str
 from benchmarks.report import Chart, Report
 from tests.e2e.stack import PROJECT, Stack
 
-MODELS = {"unmerged": "Unmerged", "merged": "Merged", "paced": "Paced"}
+MODELS = {"unmerged": "Unmerged", "merged": "Merged", "busy": "Busy", "paced": "Paced"}
 """Names in the repository, and classes of `benchmarks/talker.py`."""
-TOKEN, NUM_TOKENS, INTERVAL_S = " tok", 128, 0.02
-"""What the models say, and how long `paced` takes for each token; of all an answer has so many."""
+TOKEN, NUM_TOKENS, INTERVAL_S, STEP_S = " tok", 128, 0.02, 0.005
+"""What the models say, how long `paced` and `busy` take for each token; of all an answer has so many."""
 CONCURRENCIES = (1, 16, 64)
 DIRECT = "gRPC"
 ROUTES = ("adapter", "generate_stream", DIRECT)
@@ -195,7 +195,8 @@ def main() -> None:
     ensure_perf_analyzer()
     how = (
         f"Medians of {rounds} interleaved rounds of {seconds:g} s, {NUM_TOKENS} tokens an answer; gRPC: perf_analyzer, "
-        "whose streams of `paced` begin all at once, the others' one after the other."
+        "whose streams of `paced` begin all at once, the others' one after the other. A step is a token for each "
+        f"stream; `busy` computes for {STEP_S * 1e3:g} ms of it, `paced` waits for {INTERVAL_S * 1e3:g} ms."
     )
     report = Report("adapter-quick" if arguments.quick else "adapter", how)
     with service() as running:
@@ -230,10 +231,12 @@ def show(report: Report, model: str, samples: dict[tuple[int, str], list[Sample]
         cpu_us = [1e6 * median(sample.cpu_s[name] for sample in row) for name in PROCESSES]
         lines.append(
             [str(concurrency), route, *(f"{cell:,.0f}" for cell in cells), f"{ratio:.2f}"]
+            + [f"{1e3 * concurrency / cells[1]:.2f}"]
             + [f"{time_ms:.2f}" for time_ms in times_ms] + [f"{us:.0f}" for us in cpu_us]
             + ["–" if model == "unmerged" else f"{median(sample.sending_share for sample in row):.0%}"]
         )  # fmt: skip
-    header = ["at once", "", "requests/s", "tokens/s", "responses/s", "of gRPC's", "first token, ms", "gap, ms", "p99"]
+    header = ["at once", "", "requests/s", "tokens/s", "responses/s", "of gRPC's", "step, ms"]
+    header += ["first token, ms", "gap, ms", "p99"]
     header += [*(f"{name}, CPU µs a token" for name in PROCESSES), "sending, of the time"]
     report.table(model, header, lines)
     groups = sorted({concurrency for concurrency, _ in samples})

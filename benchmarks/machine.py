@@ -10,7 +10,6 @@ from pathlib import Path
 import torch
 import transformers
 
-
 _MOMENT_S, _LITTLE = 0.3, 0.15
 """Seconds, and the share of one CPU."""
 

@@ -1,11 +1,13 @@
 """A Triton model with no model in it: it says the same token again and again. What it costs is what sending costs.
 
-`benchmarks/adapter.py` puts three of it into a repository: `paced` says a token every 20 ms, `merged` as fast as it
-can, and both send as the engine does; `unmerged` says as fast as it can, and sends each token in its own response.
+`benchmarks/adapter.py` puts four of it into a repository: `paced` says a token every 20 ms, `busy` computes for 5 ms
+before each, `merged` says them as fast as it can, and these send as the engine does; `unmerged` says as fast as it
+can, and sends each token in its own response.
 """
 
 from __future__ import annotations
 
+import hashlib
 import threading
 import time
 from typing import Any
@@ -19,6 +21,7 @@ from engine.triton_inputs import Inputs
 
 TOKEN = " tok"
 INTERVAL_S = 0.02
+STEP_S = 0.005
 MAX_LIVE = 256
 DEFAULT_TOKENS = 128
 
@@ -26,8 +29,8 @@ DEFAULT_TOKENS = 128
 class Talker:
     """Stands where the engine does: a loop thread whose steps say one token to each request."""
 
-    def __init__(self, interval_s: float) -> None:
-        self._interval_s = interval_s
+    def __init__(self, interval_s: float, computes: bool) -> None:
+        self._interval_s, self._computes = interval_s, computes
         self._live: dict[Request, int] = {}
         """Tokens that each is still to get."""
         self._news = threading.Condition()
@@ -68,9 +71,12 @@ class Talker:
             next_s = max(next_s + self._interval_s, time.monotonic())
             for request, num_left in requests:
                 self._say(request, num_left)
-            pause_s = max(0.0, next_s - time.monotonic())
-            time.sleep(pause_s)
-            self.waited_s += pause_s
+            if self._computes:
+                _compute(until_s=next_s)
+            else:
+                pause_s = max(0.0, next_s - time.monotonic())
+                time.sleep(pause_s)
+                self.waited_s += pause_s
 
     def _say(self, request: Request, num_left: int) -> None:
         reason = "cancelled" if request.is_cancelled else "length" if num_left == 1 else None
@@ -81,6 +87,13 @@ class Talker:
             self._live[request] = num_left - 1
         self.num_said += 1
         request.listener.on_output(Output(0, TOKEN, 1, finish_reason=reason))
+
+
+def _compute(until_s: float) -> None:
+    """Keep a core busy, as a model does: without Python's lock."""
+    numbers = bytes(1 << 19)
+    while time.monotonic() < until_s:
+        hashlib.sha256(numbers)
 
 
 class Direct:
@@ -111,10 +124,11 @@ class TalkerModel(EngineModel):
     """Takes the coder's requests; of their content only `max_tokens` matters."""
 
     interval_s = 0.0
+    computes = False
     is_merged = True
 
     def initialize(self, args: dict[str, str]) -> None:
-        self._talker = self._engine = Talker(self.interval_s)  # type: ignore[assignment]
+        self._talker = self._engine = Talker(self.interval_s, self.computes)  # type: ignore[assignment]
         self._token_bytes = None  # type: ignore[assignment]
         self._counters = PromptCounters({"model": args["model_name"], "version": args["model_version"]})
         self._sender: TimedSender = TimedSender(self._engine)
@@ -147,6 +161,11 @@ class TalkerModel(EngineModel):
 
 class Paced(TalkerModel):
     interval_s = INTERVAL_S
+
+
+class Busy(TalkerModel):
+    interval_s = STEP_S
+    computes = True
 
 
 class Merged(TalkerModel):

@@ -774,8 +774,9 @@ def layer_of_rows(head_dim: int) -> Any:
     @_loop
     def loop(
         x: Array, change: Array, cos: Array, sin: Array, starts: Array, lengths: Array, groups: Array,
-        group_of: Array, keys: Array, values: Array, scale: Any, input_norm: Array, input_eps: Any, qkv: Array, qkv_bias: Array, out: Array, out_bias: Array,
-        post_norm: Array, post_eps: Any, gate_up: Array, gate_up_bias: Array, down: Array, down_bias: Array,
+        group_of: Array, keys: Array, values: Array, scale: Any, input_norm: Array, input_eps: Any, qkv: Array,
+        qkv_bias: Array, out: Array, out_bias: Array, post_norm: Array, post_eps: Any, gate_up: Array,
+        gate_up_bias: Array, down: Array, down_bias: Array,
     ) -> None:  # fmt: skip
         num_rows, num_kv_heads = len(x), len(keys)
         normed = np.empty_like(x)

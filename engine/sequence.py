@@ -78,8 +78,8 @@ class Sequence:
 
     def has_prefix(self, prefix: Prefix) -> bool:
         """Whether its prompt begins with these blocks, and they are computed."""
-        last = prefix.num_blocks - 1
-        return self.num_computed >= prefix.num_blocks * BLOCK_SIZE and len(self.keys) > last and self.keys[last] == prefix.key
+        num_blocks, key = prefix
+        return self.num_computed >= num_blocks * BLOCK_SIZE and self.keys[num_blocks - 1 : num_blocks] == [key]
 
     def draw(self) -> float:
         """The random number that chooses the next token: the same one, however often that is tried."""

@@ -256,14 +256,15 @@ class TritonReply:
         """The sum so far of each choice's log-probabilities, where it is asked for."""
 
     def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
-        self._num_output_tokens += sum(piece.num_tokens for piece in pieces.values())
-        outputs: dict[str, Any] = {"text_output": _texts(self.echo + piece.text for piece in pieces.values())}
+        said = list(pieces.values())
+        self._num_output_tokens += sum([piece.num_tokens for piece in said])
+        outputs: dict[str, Any] = {"text_output": _texts([self.echo + piece.text for piece in said])}
         if list(pieces) != [0]:
             outputs["choice_index"] = np.array([list(pieces)], np.uint32)
-        if any(piece.finish_reason for piece in pieces.values()):
-            outputs["finish_reason"] = _texts(piece.finish_reason or "" for piece in pieces.values())
-        if any(piece.logprobs for piece in pieces.values()):
-            outputs["logprobs"] = _texts(logprobs_json(piece.logprobs, self._token_bytes) for piece in pieces.values())
+        if any([piece.finish_reason for piece in said]):
+            outputs["finish_reason"] = _texts([piece.finish_reason or "" for piece in said])
+        if any([piece.logprobs for piece in said]):
+            outputs["logprobs"] = _texts([logprobs_json(piece.logprobs, self._token_bytes) for piece in said])
         if self.cumulative_logprobs is not None:
             for choice, piece in pieces.items():
                 self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.logprobs)

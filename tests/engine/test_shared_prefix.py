@@ -1,0 +1,76 @@
+"""Which sequences see the beginning of their prompts together."""
+
+from __future__ import annotations
+
+import pytest
+
+from engine.cache import BLOCK_SIZE, BlockAllocator
+from engine.detokenizer import TextStream
+from engine.prefix_cache import PrefixCache
+from engine.runner import Step
+from engine.scheduler import Chunk, Scheduler
+from engine.sequence import Sequence
+from engine.shared_prefix import NO_SHARED_PREFIXES, shared_prefixes
+from tests.engine.recorder import Recorder
+
+LONG, LONGER = 10 * BLOCK_SIZE, 20 * BLOCK_SIZE
+
+
+def make(prompt: list[int]) -> Sequence:
+    return Sequence(Recorder(prompt).request, 0, TextStream(None, []), 4)  # type: ignore[arg-type]
+
+
+def own(number: int) -> list[int]:
+    return [1000 * number + i for i in range(20)]
+
+
+@pytest.fixture
+def scheduler() -> Scheduler:
+    return Scheduler(PrefixCache(BlockAllocator(600 * BLOCK_SIZE)), max_step_tokens=10_000)
+
+
+def decoding(scheduler: Scheduler, prompts: list[list[int]]) -> list[Sequence]:
+    """Sequences of these prompts, all of which are computed and have their first token."""
+    sequences = [make(prompt) for prompt in prompts]
+    for sequence in sequences:
+        scheduler.add(sequence)
+        batch = scheduler.schedule()
+        scheduler.advance(batch)
+        for chunk in batch:
+            chunk.sequence.tokens.append(1)
+    return sequences
+
+
+def test_the_longest_way_that_enough_go_together(scheduler: Scheduler) -> None:
+    first = [[7] * LONG + own(i) for i in range(4)]
+    second = [[7] * LONG + [8] * LONG + own(i) for i in range(10, 16)]
+    alone = [own(20) * 10]
+    sequences = decoding(scheduler, first + alone + second)
+    found = shared_prefixes(sequences)
+    # The second ones go together for longer than the first, who then are four alone.
+    assert found.group_of == (1, 1, 1, 1, -1, 0, 0, 0, 0, 0, 0)
+    assert found.extents == ((sequences[5].cache_start, LONGER), (sequences[0].cache_start, LONG))
+
+
+def test_few_or_short_ones_go_alone(scheduler: Scheduler) -> None:
+    three = decoding(scheduler, [[7] * LONG + own(i) for i in range(3)])
+    assert shared_prefixes(three) == NO_SHARED_PREFIXES or set(shared_prefixes(three).group_of) == {-1}
+    short = decoding(scheduler, [[8] * (2 * BLOCK_SIZE) + own(i) for i in range(6)])
+    assert shared_prefixes(short) == NO_SHARED_PREFIXES
+
+
+def test_what_is_not_computed_is_not_seen(scheduler: Scheduler) -> None:
+    """A row of a prompt is computed alone now and then, and belongs to what others share."""
+    *others, last = decoding(scheduler, [[7] * LONG + own(i) for i in range(6)])
+    assert shared_prefixes([*others, last]).group_of == (0,) * 6
+    last.num_computed = LONG - 1
+    assert shared_prefixes([*others, last]).group_of == (0, 0, 0, 0, 0, -1)
+
+
+def test_a_step_knows_of_its_rows(scheduler: Scheduler) -> None:
+    sequences = decoding(scheduler, [[7] * LONG + own(i) for i in range(5)])
+    prompt = make([7] * LONG + own(9))
+    prompt.cache_start = 0
+    batch = [Chunk(sequence, sequence.num_computed, len(sequence.tokens)) for sequence in sequences]
+    step = Step.of([*batch, Chunk(prompt, LONG, LONG + 20)])
+    assert step.shared.group_of == (0, 0, 0, 0, 0)
