@@ -6,17 +6,8 @@ from array import array
 from collections.abc import Sequence
 from hashlib import blake2b
 from itertools import pairwise
-from typing import NamedTuple
 
 from engine.cache import BLOCK_SIZE, BlockAllocator
-
-
-class Prefix(NamedTuple):
-    """The first blocks of a prompt."""
-
-    num_blocks: int
-    key: bytes
-    """Of the last of them."""
 
 
 def block_keys(tokens: Sequence[int], before: bytes = b"") -> list[bytes]:

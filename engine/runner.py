@@ -14,7 +14,7 @@ from engine.models.decoder import Decoder
 from engine.prefix_cache import runs
 from engine.scheduler import Batch
 from engine.sequence import UNREAD, Sequence
-from engine.shared_prefix import NO_SHARED_PREFIXES, SharedPrefixes, shared_prefixes
+from engine.shared_prefix import PrefixFinder
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,8 +39,8 @@ class Step:
     """Rows that reach their sequence's end."""
     unread: list[tuple[int, int]] = field(default_factory=list)
     """Rows whose token is on the device alone, each with its row among those."""
-    shared: SharedPrefixes = NO_SHARED_PREFIXES
-    """Of the sequences of one row."""
+    singles: list[Sequence] = field(default_factory=list)
+    """The sequences of one row that are in front."""
 
     @classmethod
     def of(cls, batch: Batch, ahead: Ahead | None = None) -> Step:
@@ -57,7 +57,7 @@ class Step:
             if step.tokens[-1] == UNREAD:
                 assert ahead is not None
                 step.unread.append((len(step.tokens) - 1, ahead.rows[chunk.sequence]))
-        step.shared = shared_prefixes([chunk.sequence for chunk in takewhile(lambda c: c.num_tokens == 1, batch)])
+        step.singles = [chunk.sequence for chunk in takewhile(lambda chunk: chunk.num_tokens == 1, batch)]
         return step
 
 
@@ -68,6 +68,7 @@ class Runner:
         self._decoder = decoder
         self._cache = cache
         self._device = device
+        self._find_shared = PrefixFinder()
 
     def warm_up(self, max_sequences: int) -> None:
         """Make ready for steps with up to so many sequences: no request shall wait for what is compiled once."""
@@ -103,7 +104,8 @@ class Runner:
         return self._decoder.logits(hidden).float()
 
     def _attention(self, step: Step) -> StepAttention:
-        return StepAttention(self._cache, self._tensor(step.cache_positions), step.segments, step.shared)
+        shared = self._find_shared(step.singles)
+        return StepAttention(self._cache, self._tensor(step.cache_positions), step.segments, shared)
 
     def _copy_known(self, batch: Batch) -> None:
         """Put what others have computed of a prompt where its sequence reads it."""

@@ -6,7 +6,7 @@ from collections import deque
 from dataclasses import dataclass
 
 from engine.cache import BLOCK_SIZE
-from engine.prefix_cache import Prefix, PrefixCache
+from engine.prefix_cache import PrefixCache
 from engine.sequence import Sequence
 
 
@@ -90,10 +90,8 @@ class Scheduler:
         """Note that a batch is computed."""
         for chunk in batch:
             sequence = chunk.sequence
-            if chunk.known:
-                sequence.known_prefix = Prefix(len(chunk.known), sequence.keys[len(chunk.known) - 1])
-                if sequence.choice == 0:
-                    sequence.request.num_cached_tokens = chunk.start
+            if chunk.known and sequence.choice == 0:
+                sequence.request.num_cached_tokens = chunk.start
             sequence.num_computed = chunk.end
             first = chunk.start // BLOCK_SIZE
             if keys := sequence.keys[first : chunk.end // BLOCK_SIZE]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from engine.cache import BLOCK_SIZE
 from engine.detokenizer import TextStream
-from engine.prefix_cache import Prefix, block_keys
+from engine.prefix_cache import block_keys
 from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
 
@@ -39,8 +39,6 @@ class Sequence:
     tokens: list[int] = field(init=False)
     keys: list[bytes] = field(init=False)
     """Of the prompt's full blocks, by which others find them; none where they are not shared."""
-    known_prefix: Prefix | None = None
-    """What others had computed of its prompt when its turn came."""
     num_computed: int = 0
     cache_start: int | None = None
     """First position of its extent in the cache; None while it has none."""
@@ -67,6 +65,11 @@ class Sequence:
         return len(self.tokens) - self.num_computed
 
     @property
+    def is_decoding(self) -> bool:
+        """Whether all of its prompt is computed."""
+        return self.num_computed >= self.num_prompt_tokens
+
+    @property
     def is_full(self) -> bool:
         """Whether its last token is chosen, read or not."""
         return self.num_output_tokens >= self.max_tokens
@@ -75,11 +78,6 @@ class Sequence:
     def needs_tokens(self) -> bool:
         """Whether choosing its next token takes all that it said before, or more than the token is asked for."""
         return bool(self.penalties or self.ngram_rule) or self.request.params.logprobs is not None
-
-    def has_prefix(self, prefix: Prefix) -> bool:
-        """Whether its prompt begins with these blocks, and they are computed."""
-        num_blocks, key = prefix
-        return self.num_computed >= num_blocks * BLOCK_SIZE and self.keys[num_blocks - 1 : num_blocks] == [key]
 
     def draw(self) -> float:
         """The random number that chooses the next token: the same one, however often that is tried."""
