@@ -84,6 +84,9 @@ class Message(RequestModel):
         description="A string, or a list of parts: texts, which are joined, and, from a user, images, read in order."
     )
     name: str | None = Field(None, description="Chat templates have no names: at most one per role.")
+    prefix: bool | None = Field(
+        None, description="DeepSeek's: the answer goes on with this message, the last one and the assistant's."
+    )
 
     # Present, empty, in an assistant's message that a client sends back as it came.
     refusal: None = None
@@ -125,6 +128,12 @@ class ChatRequest(SamplingFields):
     max_completion_tokens: int | None = Field(
         None, ge=1, le=MAX_INT32, description="Most tokens to generate per choice; the engine's default if absent."
     )
+    continue_final_message: bool | None = Field(
+        None, description="vLLM's name for `prefix` in the last message; the answer does not repeat it."
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="vLLM's: false only with `continue_final_message`, for which it must not be true."
+    )
     logprobs: bool | None = Field(None, description="Return the log probability of every token.")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token; only with `logprobs`.")
 
@@ -147,8 +156,28 @@ class ChatRequest(SamplingFields):
             if message.name is not None and speakers.setdefault(message.role, message.name) != message.name:
                 text = f"messages.{i}.name: the model cannot tell two names of the role {message.role!r} apart"
                 raise InvalidRequest(text, param=f"messages.{i}.name")
+        self._check_continuation()
         self._check_images()
         return self
+
+    @property
+    def continues(self) -> bool:
+        """Whether the answer goes on with the last message."""
+        return bool(self.continue_final_message or self.messages[-1].prefix)
+
+    def _check_continuation(self) -> None:
+        last = len(self.messages) - 1
+        for i, message in enumerate(self.messages):
+            if message.prefix and (i < last or message.role != "assistant"):
+                param = f"messages.{i}.prefix"
+                raise InvalidRequest(f"{param}: is only for the last message, and an assistant's", param=param)
+        if self.continues and (self.messages[-1].role != "assistant" or not self.messages[-1].text):
+            param = f"messages.{last}"
+            raise InvalidRequest(f"{param}: to be gone on with, must be an assistant's with some text", param=param)
+        if self.add_generation_prompt is not None and self.add_generation_prompt == self.continues:
+            must = "must be false with" if self.continues else "is false only with"
+            text = f"add_generation_prompt: {must} continue_final_message: true or a prefix"
+            raise InvalidRequest(text, param="add_generation_prompt")
 
     @property
     def images(self) -> dict[str, ImageUrl]:

@@ -59,7 +59,8 @@ class ChatService:
         responses = self._responses(body, self._generation(body, triton_model, record))
         head = AnswerHead.new("chatcmpl", model_id)
         if body.stream:
-            return EventStream(stream(responses, ChatChunks(head, body.n, body.include_usage), record))
+            events = stream(responses, ChatChunks(head, body.n, body.include_usage), record)
+            return EventStream(events, self._settings.keep_alive_s)
         answer = await cancel_on_disconnect(collect(responses, body.n), request.receive)
         record.usage = answer.usage
         choices = [_choice(index, choice) for index, choice in enumerate(answer.choices)]
@@ -79,7 +80,8 @@ class ChatService:
         )
         mode = body.image_mode
         image_parameters = None if mode is None else orjson.dumps({"mode": mode})
-        chat = Chat(orjson.dumps({"messages": _turns(body)}))
+        continuation = {"continue_final_message": True} if body.continues else {}
+        chat = Chat(orjson.dumps({"messages": _turns(body)} | continuation))
         return InferRequest(
             record.id, triton_model, chat, parameters, body.n, body.stream, image_parameters=image_parameters
         )

@@ -88,7 +88,6 @@ def test_chat(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], para
         ({"prompt": "a", "logprobs": True}, "logprobs", "must be a valid integer"),
         ({"prompt": "a", "best_of": 2}, "best_of", "must be equal to n"),
         ({"prompt": "a", "echo": True}, "echo", "true is not supported; use false"),
-        ({"prompt": "a", "suffix": "b"}, "suffix", "is not supported"),
     ],
 )
 def test_completions(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], param: str, sentence: str) -> None:

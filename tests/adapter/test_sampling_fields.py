@@ -46,7 +46,7 @@ ARRIVE = [
 ]
 # Read by the adapter itself; each has a test of its own.
 ADAPTER_FIELDS = {"model", "stream", "stream_options", "messages", "prompt", "max_completion_tokens", "logprobs"}
-ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs"}
+ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs", "suffix", "continue_final_message", "add_generation_prompt"}
 INERT = {
     "user": "u",
     "metadata": {"a": "b"},
@@ -60,7 +60,6 @@ INERT = {
     "tool_choice": "none",
     "best_of": 1,
     "echo": False,
-    "suffix": "",
 }
 
 
