@@ -119,6 +119,41 @@ class TextFormat(RequestModel):
     type: Literal["text"]
 
 
+class JsonObjectFormat(RequestModel):
+    type: Literal["json_object"]
+
+
+class JsonSchema(RequestModel):
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    definition: dict[str, Any] | None = Field(None, alias="schema", description="Any JSON if absent.")
+    strict: bool | None = Field(None, description="Answers are held to it in any case.")
+
+
+class JsonSchemaFormat(RequestModel):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+def _format_kind(value: object) -> str:
+    kind = value.get("type") if isinstance(value, dict) else None
+    return f"<{kind}>" if kind in ("json_object", "json_schema") else "<text>"
+
+
+def _known_format(value: object) -> object:
+    if isinstance(value, dict) and value.get("type") not in ("text", "json_object", "json_schema"):
+        raise ValueError('type must be "text", "json_object" or "json_schema"')
+    return value
+
+
+ResponseFormat = Annotated[
+    Annotated[TextFormat, Tag("<text>"), BeforeValidator(_known_format)]
+    | Annotated[JsonObjectFormat, Tag("<json_object>")]
+    | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
+    Discriminator(_format_kind),
+]
+
+
 class ChatRequest(SamplingFields):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 100}]}
@@ -137,8 +172,11 @@ class ChatRequest(SamplingFields):
     logprobs: bool | None = Field(None, description="Return the log probability of every token.")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token; only with `logprobs`.")
 
+    response_format: ResponseFormat | None = Field(
+        None, description="JSON, or JSON of a schema: answers are held to it, also where `max_tokens` cuts them short."
+    )
+
     # What follows cannot change an answer of this server.
-    response_format: TextFormat | None = None
     tools: Nothing | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
@@ -157,6 +195,8 @@ class ChatRequest(SamplingFields):
                 text = f"messages.{i}.name: the model cannot tell two names of the role {message.role!r} apart"
                 raise InvalidRequest(text, param=f"messages.{i}.name")
         self._check_continuation()
+        if self.form and self.guided_json is not None:
+            raise InvalidRequest("guided_json: is response_format in other words; give one of them", param="guided_json")
         self._check_images()
         return self
 
@@ -164,6 +204,17 @@ class ChatRequest(SamplingFields):
     def continues(self) -> bool:
         """Whether the answer goes on with the last message."""
         return bool(self.continue_final_message or self.messages[-1].prefix)
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """The response format in the words of `sampling_parameters`."""
+        match self.response_format:
+            case JsonObjectFormat():
+                return {"guided_json_object": True}
+            case JsonSchemaFormat(json_schema=schema):
+                return {"guided_json": True if schema.definition is None else schema.definition}
+            case _:
+                return {}
 
     def _check_continuation(self) -> None:
         last = len(self.messages) - 1

@@ -77,6 +77,7 @@ class ChatService:
             logprobs=logprobs,
             settings=self._settings,
             ocr=self._catalog.is_ocr(triton_model),
+            form=body.form,
         )
         mode = body.image_mode
         image_parameters = None if mode is None else orjson.dumps({"mode": mode})
@@ -87,16 +88,18 @@ class ChatService:
         )
 
     def _responses(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
-        return self._with_images(body, generation) if body.images else generate(self._triton, [generation])
+        is_translated = body.images or body.form
+        return self._translated(body, generation) if is_translated else generate(self._triton, [generation])
 
-    async def _with_images(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
-        images = await self._images.read(body)
+    async def _translated(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
+        """The same with images, and with the model's errors in the client's words."""
+        images = await self._images.read(body) if body.images else ()
         try:
             async with aclosing(generate(self._triton, [replace(generation, images=images)])) as responses:
                 async for generated in responses:
                     yield generated
         except InvalidRequest as error:
-            raise _of_messages(error) from None
+            raise _in_clients_words(error, body) from None
 
 
 def _turns(body: ChatRequest) -> list[dict[str, Any]]:
@@ -118,12 +121,16 @@ def _turn(message: Message) -> dict[str, Any]:
     return {"role": role, "content": parts}
 
 
-def _of_messages(error: InvalidRequest) -> InvalidRequest:
-    """The model refuses `image` and `image_parameters`; what the client sent of them lies in its messages."""
-    if error.param not in ("image", "image_parameters", "mode"):
+def _in_clients_words(error: InvalidRequest, body: ChatRequest) -> InvalidRequest:
+    """The model refuses what it was given; the client gave it in messages, or as the response format."""
+    if error.param in ("image", "image_parameters", "mode"):
+        param = "messages"
+    elif error.param in body.form:
+        param = "response_format" if error.param == "guided_json_object" else "response_format.json_schema.schema"
+    else:
         return error
     sentence = error.message.partition(": ")[2]
-    return type(error)(f"messages: {sentence}", param="messages", cause=error.cause)
+    return type(error)(f"{param}: {sentence}", param=param, cause=error.cause)
 
 
 def _choice(index: int, choice: Choice) -> ChatChoice:

@@ -10,6 +10,7 @@ from typing import Any
 
 import httpx
 import openai
+import pydantic
 import pytest
 import sseclient
 from transformers import AutoTokenizer
@@ -126,6 +127,44 @@ def test_an_answer_goes_on_from_its_beginning(stack: Stack) -> None:
         assert sorts(f"```python\n{content}```")
         chunks = client.chat.completions.create(model="deepseek-chat", stream=True, **options)
         assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == content
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+    languages: list[str]
+
+
+@pytest.mark.parametrize("model", [MODEL, "llama", "deepseek_v2"])
+def test_an_answer_is_of_the_schema_it_was_asked_for(client: openai.OpenAI, model: str) -> None:
+    question: Any = [{"role": "user", "content": "Return a JSON object with name Ada and age 36"}]
+    for seed in range(3):
+        answer = client.chat.completions.parse(
+            model=model, messages=question, response_format=Person, max_tokens=80, temperature=1.5, seed=seed
+        )
+        assert isinstance(answer.choices[0].message.parsed, Person)
+    whole = client.chat.completions.create(
+        model=model, messages=question, response_format={"type": "json_object"}, max_tokens=80, seed=1
+    )
+    assert isinstance(json.loads(whole.choices[0].message.content or ""), dict)
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused(client: openai.OpenAI) -> None:
+    schema: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "sprocket"}}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=MODEL, messages=QUESTION, response_format=schema)
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+def test_completions_are_held_to_forms_too(client: openai.OpenAI) -> None:
+    for extra, pattern in (
+        ({"guided_regex": "[0-9]{3}-[a-z]{2}"}, "[0-9]{3}-[a-z]{2}"),
+        ({"guided_choice": ["positive", "negative"]}, "positive|negative"),
+        ({"guided_grammar": 'start: "yes" | "no"'}, "yes|no"),
+    ):
+        answer = client.completions.create(model=MODEL, prompt="a", max_tokens=20, temperature=1.5, extra_body=extra)
+        assert re.fullmatch(pattern, answer.choices[0].text)
+        assert answer.choices[0].finish_reason == "stop"
 
 
 def test_choices_logprobs_and_stop(client: openai.OpenAI) -> None:
