@@ -59,7 +59,6 @@ JSON = {"content-type": "application/json"}
             "differs from max_tokens",
         ),
         ({"messages": [USER], "max_completion_tokens": 0}, "max_completion_tokens", "greater than or equal to 1"),
-        ({"messages": [USER], "response_format": {"type": "json_object"}}, "response_format.type", "is not supported"),
         ({"messages": [USER], "tools": [{"type": "function"}]}, "tools", "is not supported by this server"),
         ({"messages": [USER], "tool_choice": "required"}, "tool_choice", '"required" is not supported; use "none"'),
         ({"messages": [USER], "prompt": "x"}, "prompt", "is not supported"),
