@@ -1,8 +1,8 @@
 """The engine beside transformers' `generate`, its continuous batching and vLLM, on random models, in one run.
 
-Usage: python -m benchmarks.engines [--rounds 3] [--quick] [--without vllm]. Each engine is a process of its own, and
-they take turns, each when the others are quiet. The first run makes a virtual environment for vLLM (3.5 GB) under
-.cache/.
+Usage: python -m benchmarks.engines [--rounds 3] [--quick] [--few] [--without vllm]. Each engine is a process of
+its own, and they take turns, each when the others are quiet. The first run makes a virtual environment for vLLM
+(3.5 GB) under .cache/.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ WORKLOADS = (
     Workload("4 long prompts", 4, num_input_tokens=2048),
     Workload("16, prefix of 1024", 16, num_input_tokens=1152, num_shared_tokens=1024),
 )
-QUICK = WORKLOADS[:3]
+QUICK, FEW = WORKLOADS[:3], WORKLOADS[:2]
 NUM_WARM_UP_TOKENS = 8
 """That are generated for each request of a first round, which does not count."""
 SLOW = ("generate", "continuous")
@@ -268,6 +268,7 @@ def main() -> None:
         "--quick", action="store_true", help="the smallest model, 1 to 16 at once, one round, vLLM if it is there"
     )
     parser.add_argument("--without", nargs="*", default=[], choices=[name for name in PEERS if name != "ours"])
+    parser.add_argument("--few", action="store_true", help="1 and 4 at once alone: in more rounds, when they begin")
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else arguments.rounds
     threads = max(1, (os.cpu_count() or 1) - 1)
@@ -278,6 +279,9 @@ def main() -> None:
     if "vllm" in names:
         ensure_vllm()
     name = "engines-quick" if arguments.quick else "-".join(["engines", *(names[1:] if without else [])])
+    workloads = QUICK if arguments.quick else FEW if arguments.few else WORKLOADS
+    if arguments.few:
+        name += "-few"
     how = f"{threads} compute thread(s) for each engine; medians of {rounds} interleaved rounds"
     slow = [peer for peer in SLOW if peer in names]
     report = Report(name, f"{how}, one of {' and '.join(slow)}." if slow else f"{how}.")
@@ -286,8 +290,8 @@ def main() -> None:
         f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, and weights that fit into the CPU's caches faster; "
         f"bfloat16 is multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s."
     )
-    for title, config in list(models().items())[: 1 if arguments.quick else None]:
-        measure(report, title, config, names, threads, rounds, QUICK if arguments.quick else WORKLOADS)
+    for title, config in list(models().items())[: 1 if arguments.quick else 2 if arguments.few else None]:
+        measure(report, title, config, names, threads, rounds, workloads)
         report.save()
     report.write()
 
