@@ -36,7 +36,7 @@ FORMS: dict[str, dict[str, Any]] = {
         }
     },
     "an expression": {"guided_regex": "[a-z ]+(, [a-z ]+)*"},
-    "a grammar": {"guided_grammar": "start: term (/[-+*]/ term)*\nterm: /[0-9]+/ | \"(\" start \")\"\n"},
+    "a grammar": {"guided_grammar": 'start: term (/[-+*]/ term)*\nterm: /[0-9]+/ | "(" start ")"\n'},
 }
 NUM_REQUESTS, NUM_TOKENS, NUM_MASKS = 16, 128, 200
 

@@ -15,7 +15,8 @@ import numpy as np
 import torch
 from llguidance import LLMatcher, LLTokenizer, grammar_from
 from llguidance.hf import from_tokenizer
-from llguidance.torch import allocate_token_bitmask, fill_next_token_bitmask
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
@@ -26,7 +27,7 @@ _CLOSERS = ('"', "}", "]", '""', "[]", "{}", "0", "1", "a", "-", ":", ",", " ")
 """What ends an answer soonest, in the order in which it is tried; where none of it may come, the first that may."""
 _LONGEST_ENDING = 512
 _SPARE_TOKENS = 32
-"""From so many before the last, and twice a shortest answer more, every token is looked at for whether an end follows."""
+"""From so many before the last, and twice a shortest answer, every token is looked at for whether an end follows."""
 _MAX_SHOWN = 300
 """Characters of a library's error."""
 _JSON = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
@@ -78,7 +79,7 @@ class Guidance:
         masks = allocate_token_bitmask(len(guides), self._num_tokens)
         for row, guide in enumerate(guides):
             guide.fill(masks, row)
-        bits = np.unpackbits(masks.numpy().view(np.uint8), axis=1, bitorder="little")[:, : self._vocab_size]
+        bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")[:, : self._vocab_size]
         return torch.from_numpy(bits).bool()
 
 
@@ -121,8 +122,8 @@ class Guide:
         """Whether nothing more may come, or shall."""
         return self._matcher.is_stopped() or (self.is_cut and self._matcher.is_accepting())
 
-    def fill(self, masks: Tensor, row: int) -> None:
-        """Write to a row of `[num_rows, num_words]`, int32, a bit for each token that may come next."""
+    def fill(self, masks: NDArray[np.int32], row: int) -> None:
+        """Write to a row of `[num_rows, num_words]` a bit for each token that may come next."""
         fill_next_token_bitmask(self._matcher, masks, row)
 
     def choose(self, token: int, num_left: int) -> int:

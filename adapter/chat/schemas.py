@@ -147,7 +147,7 @@ def _known_format(value: object) -> object:
 
 
 ResponseFormat = Annotated[
-    Annotated[TextFormat, Tag("<text>"), BeforeValidator(_known_format)]
+    Annotated[TextFormat, BeforeValidator(_known_format), Tag("<text>")]
     | Annotated[JsonObjectFormat, Tag("<json_object>")]
     | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
     Discriminator(_format_kind),
@@ -196,7 +196,9 @@ class ChatRequest(SamplingFields):
                 raise InvalidRequest(text, param=f"messages.{i}.name")
         self._check_continuation()
         if self.form and self.guided_json is not None:
-            raise InvalidRequest("guided_json: is response_format in other words; give one of them", param="guided_json")
+            raise InvalidRequest(
+                "guided_json: is response_format in other words; give one of them", param="guided_json"
+            )
         self._check_images()
         return self
 

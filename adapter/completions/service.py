@@ -48,9 +48,7 @@ class CompletionService:
         max_tokens = self._settings.default_completion_max_tokens if body.max_tokens is None else body.max_tokens
         parameters = sampling_parameters(body, max_tokens=max_tokens, logprobs=body.logprobs, settings=self._settings)
         return [
-            InferRequest(
-                record.id, triton_model, prompt, parameters, body.n, body.stream, suffix=body.suffix or None
-            )
+            InferRequest(record.id, triton_model, prompt, parameters, body.n, body.stream, suffix=body.suffix or None)
             for prompt in prompts
         ]
 
