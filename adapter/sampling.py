@@ -1,6 +1,5 @@
 """The request fields that chat and completions share, and their way into a model's `sampling_parameters`."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 import orjson
@@ -162,7 +161,7 @@ def sampling_parameters(
     logprobs: int | None,
     settings: Settings,
     ocr: bool = False,
-    form: Mapping[str, Any] | None = None,
+    form: dict[str, Any] | None = None,
 ) -> bytes:
     """JSON in vLLM's names. None leaves a parameter to the model; `max_tokens` is then what the context holds.
 

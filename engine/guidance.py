@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerFast
 from engine.errors import InvalidRequest
 from engine.sampling_params import SamplingParams
 
-_CLOSERS = ('"', "}", "]", '""', "[]", "{}", "0", "1", "a", "-", ":", ",", " ")
+_CLOSERS = ('"', "}", "]", '""', "[]", "{}", ",", ":", "0", "1", "a", "-", " ")
 """What ends an answer soonest, in the order in which it is tried; where none of it may come, the first that may."""
 _LONGEST_ENDING = 512
 _SPARE_TOKENS = 32

@@ -94,8 +94,8 @@ class Sampler:
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
         if masks:
-            rows = to_device([row for row, sequence in enumerate(sequences) if sequence.guide], logits.device)
-            logits[rows] = logits[rows].masked_fill(~masks.result().to(logits.device), -torch.inf)
+            guided = to_device([row for row, sequence in enumerate(sequences) if sequence.guide], logits.device)
+            logits[guided] = logits[guided].masked_fill(~masks.result().to(logits.device), -torch.inf)
         tokens = kernels.argmax(logits) if kernels.takes(logits) else logits.argmax(-1)
         rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
         drawing = Drawing(logits, sequences, rows) if rows else None

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 from collections.abc import Callable
 from typing import Any
 
 import jsonschema
 import pytest
+from transformers import AutoTokenizer
 
 from engine.errors import InvalidRequest
 from engine.guidance import Guidance
@@ -84,6 +86,25 @@ def test_what_has_no_end_is_brought_to_one(start_engine: StartEngine) -> None:
     case = run(engine, PROMPT, guided_json=schema, max_tokens=200, temperature=1.0, seed=1, logit_bias=bias)
     assert len(json.loads(case.text())) >= 40
     assert case.finish_reasons == {0: "length"}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_an_end_is_known_behind_every_token(name: str) -> None:
+    """Of the demo's vocabulary, which has long tokens."""
+    tokenizer = AutoTokenizer.from_pretrained("demo/coder")
+    guidance = Guidance(tokenizer, len(tokenizer), frozenset({tokenizer.eos_token_id}))
+    numbers = random.Random(0)
+    for _ in range(5):
+        guide = guidance.guide(SamplingParams(guided_json=SCHEMAS[name]))
+        assert guide is not None
+        for _ in range(40):
+            masks = guidance.begin_masks([guide])
+            assert masks is not None
+            guide.choose(numbers.choice(masks.result()[0].nonzero().flatten().tolist()), num_left=10_000)
+            if guide.is_done:
+                break
+            assert guide._find_ending(guide._matcher) is not None
+    guidance.stop()
 
 
 def test_neighbours_are_not_held_to_it(start_engine: StartEngine) -> None:
