@@ -91,7 +91,7 @@ bench-quick: $(INSTALLED) ## the same in minutes: one round, fewer workloads, wi
 	$(PY) -m benchmarks.engines --quick
 	$(PY) -m benchmarks.ocr --quick
 
-.PHONY: bench-growth bench-cache bench-int8 bench-gpu bench-pages bench-demo
+.PHONY: bench-growth bench-cache bench-int8 bench-guidance bench-gpu bench-pages bench-demo
 bench-growth: $(INSTALLED) ## step time by batch and context, memory over 10,000 requests
 	$(PY) -m benchmarks.growth
 
@@ -100,6 +100,9 @@ bench-cache: $(INSTALLED) ## bytes per token of DeepSeek-V2's caches, latent and
 
 bench-int8: $(INSTALLED) ## what 8-bit weights change: the demo's perplexity and choices, and the time of a step
 	$(PY) -m benchmarks.int8
+
+bench-guidance: $(INSTALLED) ## what holding answers to a schema costs
+	$(PY) -m benchmarks.guidance
 
 bench-gpu: $(INSTALLED) ## random models of DeepSeek's real sizes on an NVIDIA GPU
 	$(PY) -m benchmarks.gpu

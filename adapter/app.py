@@ -8,6 +8,7 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
+from adapter.base_urls import BaseUrls
 from adapter.chat.router import chat_router
 from adapter.chat.service import ChatService
 from adapter.completions.router import completions_router
@@ -73,6 +74,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, max_document_bytes=settings.max_document_body_bytes
     )
+    app.add_middleware(BaseUrls)
     app.add_middleware(RequestLog, running=running)
     app.add_middleware(
         CORSMiddleware,

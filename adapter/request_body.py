@@ -35,9 +35,10 @@ class RequestModel(BaseModel):
         if not isinstance(fields, dict):
             return fields
         given = {name: value for name, value in fields.items() if value is not None}
+        names = {field.alias or name for name, field in cls.model_fields.items()}
         # One unknown field is enough to say: pydantic would go on and describe each of a million.
-        unknown = next((name for name in given if name not in cls.model_fields), None)
-        known = {name: value for name, value in given.items() if name in cls.model_fields}
+        unknown = next((name for name in given if name not in names), None)
+        known = {name: value for name, value in given.items() if name in names}
         return known if unknown is None else {unknown: given[unknown], **known}
 
 

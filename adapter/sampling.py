@@ -15,7 +15,10 @@ MAX_INT32 = 2**31 - 1
 MAX_INT64 = 2**63 - 1
 MAX_TOKEN_IDS = 1024
 MAX_METADATA = 16
+MAX_GRAMMAR = 1 << 16
+MAX_GUIDED_CHOICES = 1024
 
+Form = Annotated[str, Field(min_length=1, max_length=MAX_GRAMMAR)]
 StopString = Annotated[str, Field(min_length=1)]
 TokenId = Annotated[int, Field(ge=0, le=MAX_INT32)]
 TokenKey = Annotated[str, Field(pattern=r"^[0-9]{1,10}$")]
@@ -100,6 +103,15 @@ class SamplingFields(RequestModel):
     )
     vllm_xargs: VllmXargs | None = Field(None, description="The same rule in vLLM's names.")
 
+    guided_json: dict[str, Any] | str | None = Field(
+        None, description="A JSON schema that answers are held to; vLLM's name, like the next three."
+    )
+    guided_regex: Form | None = Field(None, description="A regular expression that answers match as a whole.")
+    guided_grammar: Form | None = Field(None, description="A grammar in Lark's notation or llama.cpp's.")
+    guided_choice: Annotated[list[str], Field(min_length=1, max_length=MAX_GUIDED_CHOICES, fail_fast=True)] | None = (
+        Field(None, description="Texts of which each answer is one.")
+    )
+
     # What follows cannot change an answer of this server.
     user: str | None = None
     metadata: Annotated[dict[str, str] | None, _at_most(MAX_METADATA)] = None
@@ -125,6 +137,10 @@ FORWARDED = (
     "repetition_penalty",
     "logit_bias",
     "skip_special_tokens",
+    "guided_json",
+    "guided_regex",
+    "guided_grammar",
+    "guided_choice",
     *NGRAM_FIELDS,
 )
 _XARGS = dict(zip(("ngram_size", "window_size", "whitelist_token_ids"), NGRAM_FIELDS, strict=True))
@@ -139,11 +155,18 @@ def check(fields: SamplingFields, settings: Settings) -> None:
 
 
 def sampling_parameters(
-    fields: SamplingFields, *, max_tokens: int | None, logprobs: int | None, settings: Settings, ocr: bool = False
+    fields: SamplingFields,
+    *,
+    max_tokens: int | None,
+    logprobs: int | None,
+    settings: Settings,
+    ocr: bool = False,
+    form: dict[str, Any] | None = None,
 ) -> bytes:
     """JSON in vLLM's names. None leaves a parameter to the model; `max_tokens` is then what the context holds.
 
-    `ocr`: what the request leaves open is as DeepSeek-OCR is run, greedily and with a rule against loops.
+    `ocr`: what the request leaves open is as DeepSeek-OCR is run, greedily and with a rule against loops. `form`: what
+    else answers are held to.
     """
     if max_tokens is not None and (fields.min_tokens or 0) > max_tokens:
         raise InvalidRequest(f"min_tokens: exceeds max_tokens, which is {max_tokens}", param="min_tokens")
@@ -156,7 +179,7 @@ def sampling_parameters(
     given |= _from_xargs(fields)
     if ocr:
         parameters |= IMAGE_NGRAMS.changed(*map(given.get, NGRAM_FIELDS)).parameters
-    parameters |= given
+    parameters |= given | (form or {})
     if fields.top_k is not None:
         parameters["top_k"] = fields.top_k or -1
     if fields.stop:

@@ -41,6 +41,9 @@ class Settings(BaseSettings):
         dict[str, str],
         Field(min_length=1, description="Served model id to Triton model name; JSON in the environment."),
     ] = {"deepseek-coder": "coder", "deepseek-ocr": "ocr"}
+    model_aliases: Annotated[
+        dict[str, str], Field(description="Further names of served models, which are not listed.")
+    ] = {"deepseek-chat": "deepseek-coder", "deepseek-reasoner": "deepseek-coder"}
     default_model: Annotated[
         str | None, Field(description="Model of a request that names none; the first of `models` if not set.")
     ] = None
@@ -51,6 +54,9 @@ class Settings(BaseSettings):
     first_response_timeout_s: Annotated[
         float, Field(gt=0, description="Longest wait, queue included, for the first response of a streamed generation.")
     ] = 120
+    keep_alive_s: Annotated[
+        float, Field(gt=0, description="Silence of an event stream after which it carries a comment, begun or not.")
+    ] = 15
     shutdown_timeout_s: Annotated[
         int, Field(ge=0, description="How long a stopping adapter lets running requests finish.")
     ] = 20
@@ -120,6 +126,12 @@ class Settings(BaseSettings):
         # Not an error where it was never asked for: a server of the coder alone.
         if "ocr_model" in self.model_fields_set and self.ocr_model not in self.models:
             raise ValueError(f"ocr_model {self.ocr_model!r} is not one of models: {', '.join(self.models)}")
+        if "model_aliases" in self.model_fields_set:
+            for alias, served_id in self.model_aliases.items():
+                if served_id not in self.models or alias in self.models:
+                    raise ValueError(
+                        f"model_aliases: {alias!r} must be another name of one of models: {', '.join(self.models)}"
+                    )
         if self.default_model is not None and self.default_model not in self.models:
             raise ValueError(f"default_model {self.default_model!r} is not one of models: {', '.join(self.models)}")
         return self

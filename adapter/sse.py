@@ -14,23 +14,26 @@ from adapter.errors import ApiError, ClientDisconnected
 from adapter.request_log import RequestRecord, record_of
 
 DONE = b"data: [DONE]\n\n"
-KEEP_ALIVE = b": still here\n\n"
+KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_S = 15.0
 """Proxies cut connections that are silent for longer."""
 
 
 class EventStream(Response):
-    """Sends `events`, each whole SSE events as bytes, then `[DONE]`.
+    """Sends `events`, each whole SSE events as bytes, then `[DONE]`; a comment whenever nothing has come for a while.
 
-    The first is awaited before the 200: its error still becomes a response of its own. A later error is one event
-    `data: {"error": ...}` and no `[DONE]`. When the client goes away, `events` is closed at once.
+    The first of either is awaited before the 200: an error before it still becomes a response of its own. A later
+    error is one event `data: {"error": ...}` and no `[DONE]`. When the client goes away, `events` is closed at once.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None]) -> None:
+    def __init__(self, events: AsyncGenerator[bytes, None], silence_s: float = KEEP_ALIVE_S) -> None:
+        """`silence_s`: after so long, and not later than after twice that, comes a comment."""
         self._events = events
+        self._silence_s = silence_s
         self._started = False
+        self._is_silent = True
         self.status_code = 200
         self.background = None
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
@@ -47,44 +50,42 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": _error_event(record.fail(error)), "more_body": False})
 
     async def _send(self, send: Send, record: RequestRecord) -> None:
-        async with aclosing(self._events) as events:
-            event = await anext(events)
-            self._started = True
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            ending = DONE
-            try:
-                await send({"type": "http.response.body", "body": event, "more_body": True})
+        ending = DONE
+        keeper = asyncio.create_task(self._keep_alive(send))
+        try:
+            async with aclosing(self._events) as events:
                 async for event in events:
+                    if not self._started:
+                        await self._begin(send)
+                    self._is_silent = False
                     await send({"type": "http.response.body", "body": event, "more_body": True})
-            except Exception as error:
-                ending = _error_event(record.fail(error))
-            await send({"type": "http.response.body", "body": ending, "more_body": False})
+            if not self._started:
+                await self._begin(send)
+        except Exception as error:
+            if not self._started:
+                raise
+            ending = _error_event(record.fail(error))
+        finally:
+            keeper.cancel()
+            await asyncio.gather(keeper, return_exceptions=True)
+        await send({"type": "http.response.body", "body": ending, "more_body": False})
+
+    async def _begin(self, send: Send) -> None:
+        self._started = True
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+
+    async def _keep_alive(self, send: Send) -> None:
+        while True:
+            await asyncio.sleep(self._silence_s)
+            if self._is_silent:
+                if not self._started:
+                    await self._begin(send)
+                await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
+            self._is_silent = True
 
 
 def json_event(fields: Mapping[str, Any]) -> bytes:
     return b"data: " + orjson.dumps(fields) + b"\n\n"
-
-
-async def kept_alive(
-    events: AsyncGenerator[bytes, None], silence_s: float = KEEP_ALIVE_S
-) -> AsyncGenerator[bytes, None]:
-    """The same events, and after the first a comment whenever nothing has come for `silence_s`."""
-
-    async def following() -> bytes | None:
-        return await anext(events, None)
-
-    async with aclosing(events):
-        event = await following()
-        while event is not None:
-            yield event
-            waiting = asyncio.create_task(following())
-            try:
-                while not (await asyncio.wait((waiting,), timeout=silence_s))[0]:
-                    yield KEEP_ALIVE
-                event = waiting.result()
-            finally:
-                waiting.cancel()
-                await asyncio.gather(waiting, return_exceptions=True)
 
 
 def _error_event(error: ApiError) -> bytes:

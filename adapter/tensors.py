@@ -16,7 +16,10 @@ _FINISH_REASONS = {"": None, "stop": "stop", "length": "length", "repetition": "
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """JSON `{"messages": [...]}`; the model turns it into a prompt."""
+    """JSON `{"messages": [...]}`; the model turns it into a prompt.
+
+    With `"continue_final_message": true` the answer goes on with the last message, which is the assistant's.
+    """
 
     json: bytes
 
@@ -39,6 +42,8 @@ class InferRequest:
     image_parameters: bytes | None = None
     is_background: bool = False
     """Whether requests that somebody waits for may go first."""
+    suffix: str | None = None
+    """What follows the gap that a raw text precedes and the answer fills."""
 
 
 @dataclass(slots=True)
@@ -97,6 +102,8 @@ def encode(request: InferRequest) -> ModelInferRequest:
     else:
         if isinstance(request.prompt, str):
             _add(message, "text_input", "BYTES", _bytes(request.prompt.encode()))
+            if request.suffix is not None:
+                _add(message, "suffix", "BYTES", _bytes(request.suffix.encode()))
         else:
             num_tokens = len(request.prompt)
             _add(message, "input_ids", "INT32", struct.pack(f"<{num_tokens}i", *request.prompt), num_tokens)

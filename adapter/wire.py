@@ -23,11 +23,14 @@ class UsageCounts:
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    prompt_cache_hit_tokens: int
+    """DeepSeek's name of the cached ones."""
+    prompt_cache_miss_tokens: int
 
     @classmethod
     def of(cls, usage: Usage) -> "UsageCounts":
-        prompt, completion = usage.num_input_tokens, usage.num_output_tokens
-        return cls(prompt, completion, prompt + completion, CachedTokens(usage.num_cached_tokens))
+        prompt, completion, cached = usage.num_input_tokens, usage.num_output_tokens, usage.num_cached_tokens
+        return cls(prompt, completion, prompt + completion, CachedTokens(cached), cached, prompt - cached)
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,7 +43,10 @@ class ImagePromptEncoder(PromptEncoder):
         Raises:
             InvalidRequest: the JSON is not a chat, or see `encode_raw`.
         """
-        messages = parse_chat(chat_json)
+        chat = parse_chat(chat_json)
+        if chat.continue_final_message:
+            raise InvalidRequest("continue_final_message", "these models know no roles; leave it out")
+        messages = chat.messages
         text = "\n".join(_text(message, image_mark="") for message in messages)
         if IMAGE_MARK not in text:  # else the client has placed the images in its own texts
             text = "\n".join(_text(message, f"{IMAGE_MARK}\n") for message in messages)

@@ -19,6 +19,7 @@ from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
 from engine.flight import Flight
 from engine.gpu_runner import GpuRunner, suits
+from engine.guidance import Guidance
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
 from engine.prefix_cache import PrefixCache
@@ -68,6 +69,7 @@ class Engine:
         self._runs_ahead = on_gpu
         self._flight: Flight | None = None
         self._sampler = Sampler(checkpoint.eos_token_ids, checkpoint.suppressed_token_ids, checkpoint.device)
+        self._guidance = Guidance(checkpoint.tokenizer, checkpoint.vocab_size, checkpoint.eos_token_ids)
         self._inbox: queue.SimpleQueue[Request | None] = queue.SimpleQueue()
         self._room = threading.Condition()
         self._num_inside = 0
@@ -104,9 +106,10 @@ class Engine:
             self._room.notify_all()
         self._inbox.put(None)
         self._thread.join()
+        self._guidance.stop()
 
     def check(self, request: Request) -> None:
-        """Refuse what this engine could never serve.
+        """Refuse what this engine could never serve, and make ready what would hold up the loop.
 
         Raises:
             InvalidRequest: names the field.
@@ -134,6 +137,7 @@ class Engine:
             )
         if params.min_tokens > room:
             raise InvalidRequest("min_tokens", f"only {room} tokens fit into the context; ask for at most that")
+        request.guide = self._guidance.guide(params)
 
     def submit(self, request: Request) -> None:
         """Hand in a checked request; waits until the engine has room for it.
@@ -213,9 +217,10 @@ class Engine:
     def _launch(self, batch: Batch) -> Flight | None:
         """Begin a step; None where it fails."""
         try:
-            logits = self._runner.run(batch, self._flight.ahead if self._flight else None)
             sequences = [chunk.sequence for chunk in batch if chunk.is_last]
-            sampled = self._sampler.sample(logits, sequences)
+            masks = self._guidance.begin_masks([sequence.guide for sequence in sequences])
+            logits = self._runner.run(batch, self._flight.ahead if self._flight else None)
+            sampled = self._sampler.sample(logits, sequences, masks)
         except Exception:
             self._fail_step([chunk.sequence for chunk in batch])
             return None
@@ -278,17 +283,20 @@ class Engine:
         num_output_tokens = index + 1 - sequence.num_prompt_tokens
         may_stop = num_output_tokens >= params.min_tokens
         is_eos = token in self._checkpoint.eos_token_ids and not params.ignore_eos
+        is_cut = sequence.guide is not None and sequence.guide.is_cut
         if is_eos or token in params.stop_tokens:
             text, _ = sequence.text.flush()
-            return Output(sequence.choice, text, 1, finish_reason="stop")
+            return Output(sequence.choice, text, 1, finish_reason="length" if is_cut else "stop")
         if sequence.ngram_rule:
             sequence.ngram_rule.append(token)
         text, stopped = sequence.text.decode(token, may_stop)
         reason: FinishReason | None = "stop" if stopped else None
         is_loop = sequence.loop_detector is not None and sequence.loop_detector.append(token) and may_stop
-        if reason is None and (is_loop or num_output_tokens == sequence.max_tokens):
+        is_whole = sequence.guide is not None and sequence.guide.is_done
+        if reason is None and (is_loop or is_whole or num_output_tokens == sequence.max_tokens):
             rest, stopped = sequence.text.flush()
-            text, reason = text + rest, "stop" if stopped else "repetition" if is_loop else "length"
+            is_ended = stopped or (is_whole and not is_cut)
+            text, reason = text + rest, "stop" if is_ended else "repetition" if is_loop else "length"
         return Output(sequence.choice, text, 1, sampled.logprob, reason)
 
     def _finish(self, sequence: Sequence, last: Output) -> None:

@@ -12,6 +12,8 @@ from engine.errors import InvalidRequest
 
 MAX_MESSAGES = 4096
 MAX_PARTS = 4096
+FIM_TOKENS = ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>")
+"""Before what precedes a gap, in its place, and behind what follows it: DeepSeek-Coder fills it in from there."""
 _UNION_TAGS = ("str", "list[Part]")
 """What pydantic adds to a field's place for the members of a union."""
 
@@ -50,18 +52,29 @@ class Chat(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True)
 
     messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
+    continue_final_message: bool = False
+    """Whether the answer goes on with the last message, which is the assistant's, instead of following it."""
+
+    @model_validator(mode="after")
+    def _only_an_assistants_message_goes_on(self) -> Chat:
+        if self.continue_final_message and (self.messages[-1].role != "assistant" or not self.messages[-1].content):
+            raise ValueError("continue_final_message: the last message must be the assistant's, and say something")
+        return self
 
 
-def parse_chat(chat_json: bytes) -> list[Message]:
+def parse_chat(chat_json: bytes) -> Chat:
     """Read the `chat` input.
 
     Raises:
         InvalidRequest: the JSON is not a chat.
     """
     try:
-        return Chat.model_validate_json(chat_json).messages
+        return Chat.model_validate_json(chat_json)
     except ValidationError as error:
         first = error.errors()[0]
+        if first["type"] == "value_error" and not first["loc"]:
+            field, _, sentence = str(first["ctx"]["error"]).partition(": ")
+            raise InvalidRequest(field, sentence) from error
         place = [str(part) for part in first["loc"] if part not in _UNION_TAGS]
         raise InvalidRequest(".".join(place) or "chat", first["msg"]) from error
 
@@ -86,6 +99,18 @@ class PromptEncoder:
         self._check_length("text_input", len(text))
         return self._check("text_input", self._tokenizer.encode(text))
 
+    def encode_infill(self, before: str, after: str) -> list[int]:
+        """Tokenize what surrounds a gap, for a checkpoint that was trained to fill it in.
+
+        Raises:
+            InvalidRequest: the checkpoint has no tokens for it, or both are longer than the context.
+        """
+        if missing := [token for token in FIM_TOKENS if token not in self._tokenizer.get_vocab()]:
+            raise InvalidRequest("suffix", f"this checkpoint fills no gaps: it has no token {missing[0]}; leave it out")
+        self._check_length("text_input", len(before) + len(after))
+        begin, hole, end = FIM_TOKENS
+        return self._check("text_input", self._tokenizer.encode(f"{begin}{before}{hole}{after}{end}"))
+
     def encode_chat(self, chat_json: bytes) -> list[int]:
         """Render a chat with the checkpoint's template and tokenize it.
 
@@ -96,11 +121,12 @@ class PromptEncoder:
         chat = parse_chat(chat_json)
         if self._tokenizer.chat_template is None:
             raise InvalidRequest("chat", "this checkpoint has no chat template; send a plain prompt instead")
-        messages = [message.model_dump(exclude_none=True) for message in chat]
-        if not all(isinstance(message.content, str) for message in chat):
+        messages = [message.model_dump(exclude_none=True) for message in chat.messages]
+        if not all(isinstance(message.content, str) for message in chat.messages):
             raise InvalidRequest("messages", "this model reads no images; send each content as one text")
         self._check_length("messages", sum(len(message["content"]) for message in messages))
-        return self._check("messages", self._tokenizer.encode(self._render(messages), add_special_tokens=False))
+        text = self._render(messages, chat.continue_final_message)
+        return self._check("messages", self._tokenizer.encode(text, add_special_tokens=False))
 
     def encode_ids(self, token_ids: list[int]) -> list[int]:
         """Check a prompt that comes as token ids.
@@ -110,10 +136,12 @@ class PromptEncoder:
         """
         return self._check("input_ids", token_ids)
 
-    def _render(self, messages: list[dict[str, Any]]) -> str:
+    def _render(self, messages: list[dict[str, Any]], continues: bool) -> str:
         try:
-            text = self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-        except TemplateError as error:
+            text = self._tokenizer.apply_chat_template(
+                messages, tokenize=False, add_generation_prompt=not continues, continue_final_message=continues
+            )
+        except (TemplateError, ValueError) as error:  # the latter where a message to go on with is not found again
             raise InvalidRequest("messages", f"the checkpoint's chat template refuses them: {error}") from error
         return str(text)
 

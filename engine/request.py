@@ -11,6 +11,7 @@ from engine.sampling_params import SamplingParams
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.guidance import Guide
     from engine.images import ImageViews, ViewLayout
 
 FinishReason = Literal["stop", "length", "repetition", "cancelled"]
@@ -77,6 +78,8 @@ class Request:
     prompt: Prompt
     params: SamplingParams
     listener: Listener
+    guide: Guide | None = None
+    """What each of its choices is held to, as it begins."""
     is_cancelled: bool = False
     num_cached_tokens: int = 0
     """Of the prompt, those that an earlier request had computed."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
@@ -54,6 +55,8 @@ class Sampled:
         if is_new:
             assert self._drawing is not None
             token = self._drawing.draw_of_all(row)
+        if guide := self._sequences[row].guide:
+            token = guide.choose(token, self._sequences[row].num_left)
         logprobs = self._logprobs.get(row)
         return SampledToken(
             token, None if logprobs is None else _logprob(logprobs, token, self._sequences[row]), is_new
@@ -74,12 +77,13 @@ class Sampler:
         self._suppressed = suppressed_token_ids
         self._suppressed_index = to_device(list(suppressed_token_ids), device)
 
-    def sample(self, logits: Tensor, sequences: list[Sequence]) -> Sampled:
+    def sample(self, logits: Tensor, sequences: list[Sequence], masks: Future[Tensor] | None = None) -> Sampled:
         """Choose a token for each row.
 
         Args:
             logits: `[num_rows, vocab_size]`, float32; changed in place.
             sequences: the sequence of each row.
+            masks: `[num_guides, vocab_size]`, which tokens may come, for those sequences that have a guide.
         """
         logprobs = {
             row: logits[row].log_softmax(-1)
@@ -89,6 +93,9 @@ class Sampler:
         logits.index_fill_(1, self._suppressed_index, -torch.inf)
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
+        if masks:
+            guided = to_device([row for row, sequence in enumerate(sequences) if sequence.guide], logits.device)
+            logits[guided] = logits[guided].masked_fill(~masks.result().to(logits.device), -torch.inf)
         tokens = kernels.argmax(logits) if kernels.takes(logits) else logits.argmax(-1)
         rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
         drawing = Drawing(logits, sequences, rows) if rows else None

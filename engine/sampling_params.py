@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError, field_validator, model_validator
 
@@ -16,6 +16,9 @@ MAX_LOGPROBS = 20
 MAX_NGRAM = 128
 MAX_WHITELIST = 64
 MAX_REPETITION = 65536
+MAX_GRAMMAR = 1 << 16
+MAX_GUIDED_CHOICES = 1024
+GUIDED_FIELDS = ("guided_json", "guided_json_object", "guided_regex", "guided_grammar", "guided_choice")
 _GREEDY_BELOW = 1e-5
 
 TokenId = Annotated[int, Field(ge=0)]
@@ -52,6 +55,13 @@ class SamplingParams(BaseModel):
     no_repeat_ngram_window: int | None = Field(None, ge=1)
     no_repeat_ngram_whitelist: list[TokenId | TokenText] = Field([], max_length=MAX_WHITELIST, fail_fast=True)
     """Tokens that may always be repeated: ids, or as the vocabulary spells them."""
+    guided_json: dict[str, Any] | bool | str | None = None
+    """A JSON schema, or its text. At most one of these five: the form that answers are held to."""
+    guided_json_object: Literal[True] | None = None
+    guided_regex: str | None = Field(None, min_length=1, max_length=MAX_GRAMMAR)
+    guided_grammar: str | None = Field(None, min_length=1, max_length=MAX_GRAMMAR)
+    """In Lark's notation, or llama.cpp's."""
+    guided_choice: list[str] | None = Field(None, min_length=1, max_length=MAX_GUIDED_CHOICES)
     max_repetition_tokens: int | None = Field(None, ge=0, le=MAX_REPETITION)
     """How long an output may go on repeating itself before it ends as `repetition`; 0: forever, None: the engine's."""
 
@@ -65,6 +75,21 @@ class SamplingParams(BaseModel):
         if self.max_tokens is not None and self.min_tokens > self.max_tokens:
             raise ValueError(f"min_tokens: {self.min_tokens} is above max_tokens, {self.max_tokens}")
         return self
+
+    @model_validator(mode="after")
+    def _a_form_and_nothing_against_it(self) -> SamplingParams:
+        forms = [field for field in GUIDED_FIELDS if getattr(self, field) is not None]
+        if len(forms) > 1:
+            raise ValueError(f"{forms[1]}: answers are held to {forms[0]} already; give one of them")
+        for field in ("min_tokens", "no_repeat_ngram_size"):
+            if forms and getattr(self, field):
+                raise ValueError(f"{field}: can rule out all that {forms[0]} leaves; leave one of them out")
+        return self
+
+    @property
+    def guided(self) -> tuple[str, Any] | None:
+        """The field that says which form answers are held to, and its value."""
+        return next(((field, form) for field in GUIDED_FIELDS if (form := getattr(self, field)) is not None), None)
 
     @property
     def is_greedy(self) -> bool:

@@ -13,6 +13,7 @@ from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
 
 if TYPE_CHECKING:
+    from engine.guidance import Guide
     from engine.penalties import Penalties
 
 
@@ -34,6 +35,7 @@ class Sequence:
     ngram_rule: NgramRule | None = None
     loop_detector: LoopDetector | None = None
     penalties: Penalties | None = None
+    guide: Guide | None = None
     shares_prefix: bool = True
     """Whether what is computed for it may serve others, and the other way round."""
     tokens: list[int] = field(init=False)
@@ -61,6 +63,11 @@ class Sequence:
         return len(self.tokens) - self.num_prompt_tokens
 
     @property
+    def num_left(self) -> int:
+        """Tokens that may still follow."""
+        return self.max_tokens - self.num_output_tokens
+
+    @property
     def num_uncomputed(self) -> int:
         return len(self.tokens) - self.num_computed
 
@@ -77,7 +84,7 @@ class Sequence:
     @property
     def needs_tokens(self) -> bool:
         """Whether choosing its next token takes all that it said before, or more than the token is asked for."""
-        return bool(self.penalties or self.ngram_rule) or self.request.params.logprobs is not None
+        return bool(self.penalties or self.ngram_rule or self.guide) or self.request.params.logprobs is not None
 
     def draw(self) -> float:
         """The random number that chooses the next token: the same one, however often that is tried."""

@@ -38,6 +38,7 @@ class SequenceMaker:
                 self._ngram_rule(params),
                 self._loop_detector(params),
                 Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
+                request.guide and request.guide.copy(),
                 # Tokens that stand for an image do not say which one.
                 shares_prefix=self._config.prefix_cache and not request.prompt.images,
             )

@@ -163,11 +163,15 @@ class CoderModel(EngineModel):
 
     def _prompt(self, inputs: Inputs) -> tuple[Prompt, str | None]:
         name = inputs.only_one_of("text_input", "chat", "input_ids")
+        if inputs.has("suffix") and name != "text_input":
+            raise InvalidRequest("suffix", "it follows a gap that text_input precedes; send both")
         if name == "input_ids":
             return Prompt(self._encoder.encode_ids(inputs.array(name).tolist())), None
         if name == "chat":
             return Prompt(self._encoder.encode_chat(inputs.data(name))), None
         text = inputs.string(name)
+        if inputs.has("suffix"):
+            return Prompt(self._encoder.encode_infill(text, inputs.string("suffix"))), text
         return Prompt(self._encoder.encode_text(text)), text
 
 

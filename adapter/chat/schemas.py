@@ -84,6 +84,9 @@ class Message(RequestModel):
         description="A string, or a list of parts: texts, which are joined, and, from a user, images, read in order."
     )
     name: str | None = Field(None, description="Chat templates have no names: at most one per role.")
+    prefix: bool | None = Field(
+        None, description="DeepSeek's: the answer goes on with this message, the last one and the assistant's."
+    )
 
     # Present, empty, in an assistant's message that a client sends back as it came.
     refusal: None = None
@@ -116,6 +119,41 @@ class TextFormat(RequestModel):
     type: Literal["text"]
 
 
+class JsonObjectFormat(RequestModel):
+    type: Literal["json_object"]
+
+
+class JsonSchema(RequestModel):
+    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
+    description: str | None = None
+    definition: dict[str, Any] | None = Field(None, alias="schema", description="Any JSON if absent.")
+    strict: bool | None = Field(None, description="Answers are held to it in any case.")
+
+
+class JsonSchemaFormat(RequestModel):
+    type: Literal["json_schema"]
+    json_schema: JsonSchema
+
+
+def _format_kind(value: object) -> str:
+    kind = value.get("type") if isinstance(value, dict) else None
+    return f"<{kind}>" if kind in ("json_object", "json_schema") else "<text>"
+
+
+def _known_format(value: object) -> object:
+    if isinstance(value, dict) and value.get("type") not in ("text", "json_object", "json_schema"):
+        raise ValueError('type must be "text", "json_object" or "json_schema"')
+    return value
+
+
+ResponseFormat = Annotated[
+    Annotated[TextFormat, BeforeValidator(_known_format), Tag("<text>")]
+    | Annotated[JsonObjectFormat, Tag("<json_object>")]
+    | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
+    Discriminator(_format_kind),
+]
+
+
 class ChatRequest(SamplingFields):
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "Hello!"}], "max_tokens": 100}]}
@@ -125,11 +163,20 @@ class ChatRequest(SamplingFields):
     max_completion_tokens: int | None = Field(
         None, ge=1, le=MAX_INT32, description="Most tokens to generate per choice; the engine's default if absent."
     )
+    continue_final_message: bool | None = Field(
+        None, description="vLLM's name for `prefix` in the last message; the answer does not repeat it."
+    )
+    add_generation_prompt: bool | None = Field(
+        None, description="vLLM's: false only with `continue_final_message`, for which it must not be true."
+    )
     logprobs: bool | None = Field(None, description="Return the log probability of every token.")
     top_logprobs: int | None = Field(None, ge=0, le=20, description="Alternatives per token; only with `logprobs`.")
 
+    response_format: ResponseFormat | None = Field(
+        None, description="JSON, or JSON of a schema: answers are held to it, also where `max_tokens` cuts them short."
+    )
+
     # What follows cannot change an answer of this server.
-    response_format: TextFormat | None = None
     tools: Nothing | None = None
     tool_choice: Literal["none", "auto"] | None = None
     parallel_tool_calls: bool | None = None
@@ -147,8 +194,43 @@ class ChatRequest(SamplingFields):
             if message.name is not None and speakers.setdefault(message.role, message.name) != message.name:
                 text = f"messages.{i}.name: the model cannot tell two names of the role {message.role!r} apart"
                 raise InvalidRequest(text, param=f"messages.{i}.name")
+        self._check_continuation()
+        if self.form and self.guided_json is not None:
+            raise InvalidRequest(
+                "guided_json: is response_format in other words; give one of them", param="guided_json"
+            )
         self._check_images()
         return self
+
+    @property
+    def continues(self) -> bool:
+        """Whether the answer goes on with the last message."""
+        return bool(self.continue_final_message or self.messages[-1].prefix)
+
+    @property
+    def form(self) -> dict[str, Any]:
+        """The response format in the words of `sampling_parameters`."""
+        match self.response_format:
+            case JsonObjectFormat():
+                return {"guided_json_object": True}
+            case JsonSchemaFormat(json_schema=schema):
+                return {"guided_json": True if schema.definition is None else schema.definition}
+            case _:
+                return {}
+
+    def _check_continuation(self) -> None:
+        last = len(self.messages) - 1
+        for i, message in enumerate(self.messages):
+            if message.prefix and (i < last or message.role != "assistant"):
+                param = f"messages.{i}.prefix"
+                raise InvalidRequest(f"{param}: is only for the last message, and an assistant's", param=param)
+        if self.continues and (self.messages[-1].role != "assistant" or not self.messages[-1].text):
+            param = f"messages.{last}"
+            raise InvalidRequest(f"{param}: to be gone on with, must be an assistant's with some text", param=param)
+        if self.add_generation_prompt is not None and self.add_generation_prompt == self.continues:
+            must = "must be false with" if self.continues else "is false only with"
+            text = f"add_generation_prompt: {must} continue_final_message: true or a prefix"
+            raise InvalidRequest(text, param="add_generation_prompt")
 
     @property
     def images(self) -> dict[str, ImageUrl]:

@@ -59,7 +59,8 @@ class ChatService:
         responses = self._responses(body, self._generation(body, triton_model, record))
         head = AnswerHead.new("chatcmpl", model_id)
         if body.stream:
-            return EventStream(stream(responses, ChatChunks(head, body.n, body.include_usage), record))
+            events = stream(responses, ChatChunks(head, body.n, body.include_usage), record)
+            return EventStream(events, self._settings.keep_alive_s)
         answer = await cancel_on_disconnect(collect(responses, body.n), request.receive)
         record.usage = answer.usage
         choices = [_choice(index, choice) for index, choice in enumerate(answer.choices)]
@@ -76,25 +77,29 @@ class ChatService:
             logprobs=logprobs,
             settings=self._settings,
             ocr=self._catalog.is_ocr(triton_model),
+            form=body.form,
         )
         mode = body.image_mode
         image_parameters = None if mode is None else orjson.dumps({"mode": mode})
-        chat = Chat(orjson.dumps({"messages": _turns(body)}))
+        continuation = {"continue_final_message": True} if body.continues else {}
+        chat = Chat(orjson.dumps({"messages": _turns(body)} | continuation))
         return InferRequest(
             record.id, triton_model, chat, parameters, body.n, body.stream, image_parameters=image_parameters
         )
 
     def _responses(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
-        return self._with_images(body, generation) if body.images else generate(self._triton, [generation])
+        is_translated = body.images or body.form
+        return self._translated(body, generation) if is_translated else generate(self._triton, [generation])
 
-    async def _with_images(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
-        images = await self._images.read(body)
+    async def _translated(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
+        """The same with images, and with the model's errors in the client's words."""
+        images = await self._images.read(body) if body.images else ()
         try:
             async with aclosing(generate(self._triton, [replace(generation, images=images)])) as responses:
                 async for generated in responses:
                     yield generated
         except InvalidRequest as error:
-            raise _of_messages(error) from None
+            raise _in_clients_words(error, body) from None
 
 
 def _turns(body: ChatRequest) -> list[dict[str, Any]]:
@@ -116,12 +121,16 @@ def _turn(message: Message) -> dict[str, Any]:
     return {"role": role, "content": parts}
 
 
-def _of_messages(error: InvalidRequest) -> InvalidRequest:
-    """The model refuses `image` and `image_parameters`; what the client sent of them lies in its messages."""
-    if error.param not in ("image", "image_parameters", "mode"):
+def _in_clients_words(error: InvalidRequest, body: ChatRequest) -> InvalidRequest:
+    """The model refuses what it was given; the client gave it in messages, or as the response format."""
+    if error.param in ("image", "image_parameters", "mode"):
+        param = "messages"
+    elif error.param in body.form:
+        param = "response_format" if error.param == "guided_json_object" else "response_format.json_schema.schema"
+    else:
         return error
     sentence = error.message.partition(": ")[2]
-    return type(error)(f"messages: {sentence}", param="messages", cause=error.cause)
+    return type(error)(f"{param}: {sentence}", param=param, cause=error.cause)
 
 
 def _choice(index: int, choice: Choice) -> ChatChoice:

@@ -39,15 +39,20 @@ class CompletionRequest(SamplingFields):
     prompt: Prompt = Field(description="A text, a list of token ids, or a list of either: one completion each.")
     logprobs: int | None = Field(None, ge=0, le=5, description="Alternatives per token; 0 for the chosen one alone.")
 
+    suffix: str | None = Field(
+        None, description="What follows the gap that each prompt, a text, precedes and its completion fills (FIM)."
+    )
+
     # What follows cannot change an answer of this server.
     best_of: int | None = Field(None, description="Only the value of `n`.")
     echo: Literal[False] | None = None
-    suffix: Literal[""] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> "CompletionRequest":
         if self.best_of is not None and self.best_of != self.n:
             raise InvalidRequest("best_of: must be equal to n", param="best_of")
+        if self.suffix and not all(isinstance(prompt, str) for prompt in self.prompts):
+            raise InvalidRequest("suffix: is only for prompts that are texts, not token ids", param="suffix")
         return self
 
     @property

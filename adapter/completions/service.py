@@ -33,7 +33,8 @@ class CompletionService:
         head = AnswerHead.new("cmpl", model_id)
         if body.stream:
             chunks = CompletionChunks(head, num_choices, body.include_usage)
-            return EventStream(stream(generate(self._triton, generations), chunks, record))
+            events = stream(generate(self._triton, generations), chunks, record)
+            return EventStream(events, self._settings.keep_alive_s)
         answer = await cancel_on_disconnect(collect(generate(self._triton, generations), num_choices), request.receive)
         record.usage = answer.usage
         choices = [_choice(index, choice) for index, choice in enumerate(answer.choices)]
@@ -46,7 +47,10 @@ class CompletionService:
             raise InvalidRequest(f"prompt: must be at most {self._settings.max_prompts} prompts", param="prompt")
         max_tokens = self._settings.default_completion_max_tokens if body.max_tokens is None else body.max_tokens
         parameters = sampling_parameters(body, max_tokens=max_tokens, logprobs=body.logprobs, settings=self._settings)
-        return [InferRequest(record.id, triton_model, prompt, parameters, body.n, body.stream) for prompt in prompts]
+        return [
+            InferRequest(record.id, triton_model, prompt, parameters, body.n, body.stream, suffix=body.suffix or None)
+            for prompt in prompts
+        ]
 
 
 def _choice(index: int, choice: Choice) -> CompletionChoice:

@@ -32,7 +32,7 @@ from adapter.ocr.form import OcrInput, read_input
 from adapter.ocr.reader import PageReader
 from adapter.request_log import record_of
 from adapter.settings import Settings
-from adapter.sse import EventStream, kept_alive
+from adapter.sse import EventStream
 from adapter.triton_client import TritonClient
 
 logger = logging.getLogger(__name__)
@@ -143,7 +143,7 @@ class JobService:
         events = progress_events(
             self._store, self._changed, job_id, first, poll_s=self._pace.poll_s, status_of=self._status
         )
-        return EventStream(kept_alive(events, self._pace.keep_alive_s))
+        return EventStream(events, self._pace.keep_alive_s)
 
     async def end(self, job_id: str) -> JobStatus | JobDeleted:
         """Cancel a job that has not ended; what is done of it stays. Delete one that has."""

@@ -30,6 +30,11 @@ class ModelCatalog:
     def __init__(self, triton: TritonClient, settings: Settings) -> None:
         self._triton = triton
         self._triton_names = dict(settings.models)
+        self._names = self._triton_names | {
+            alias: self._triton_names[served_id]
+            for alias, served_id in settings.model_aliases.items()
+            if served_id in self._triton_names and alias not in self._triton_names
+        }
         self.default_id = settings.default_model or next(iter(settings.models))
         self._ocr_id = settings.ocr_model
 
@@ -39,12 +44,12 @@ class ModelCatalog:
         return self._triton_names
 
     def resolve(self, model_id: str | None) -> tuple[str, str]:
-        """The served id and Triton's name of it; of the default model for None. Raises `ModelNotFound`."""
+        """The served id or alias and Triton's name of it; of the default model for None. Raises `ModelNotFound`."""
         served_id = self.default_id if model_id is None else model_id
-        if served_id not in self._triton_names:
+        if served_id not in self._names:
             served = ", ".join(self._triton_names)
             raise ModelNotFound(f"model: there is no model {served_id!r}; this server has {served}", param="model")
-        return served_id, self._triton_names[served_id]
+        return served_id, self._names[served_id]
 
     def resolve_ocr(self, model_id: str | None) -> tuple[str, str]:
         """As `resolve`, but of the OCR model for None."""

@@ -10,7 +10,7 @@ from adapter.ocr.document import BlockDone, DocumentEvent, PageFailed, PageRead,
 from adapter.ocr.fields import Part
 from adapter.ocr.results import failed_page_fields, page_json
 from adapter.ocr.sse_text import TextEvents
-from adapter.sse import DONE, EventStream, json_event, kept_alive
+from adapter.sse import DONE, EventStream, json_event
 from adapter.tensors import Usage
 from adapter.wire import AnswerHead, UsageCounts
 
@@ -94,10 +94,10 @@ class JsonEncoder:
 
 
 class OcrEventStream(EventStream):
-    """An event stream that is not silent for long once it has begun, and ends as its encoder has it."""
+    """An event stream that ends as its encoder has it."""
 
-    def __init__(self, events: AsyncGenerator[bytes, None], encoder: EventEncoder) -> None:
-        super().__init__(kept_alive(events))
+    def __init__(self, events: AsyncGenerator[bytes, None], encoder: EventEncoder, silence_s: float) -> None:
+        super().__init__(events, silence_s)
         self._encoder = encoder
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:

@@ -52,7 +52,7 @@ class OcrService:
         stream_format = stream_format or "text"
         encoder = event_encoder(stream_format, AnswerHead.new("ocr", model_id), given.fields.parts)
         events = self._events(given, triton_model, encoder, record_of(request.scope), streamed=stream_format != "pages")
-        return OcrEventStream(events, encoder)
+        return OcrEventStream(events, encoder, self._settings.keep_alive_s)
 
     async def read_batch(self, body: BatchRequest, request: Request) -> Response:
         max_images = self._settings.max_batch_images

@@ -59,7 +59,6 @@ JSON = {"content-type": "application/json"}
             "differs from max_tokens",
         ),
         ({"messages": [USER], "max_completion_tokens": 0}, "max_completion_tokens", "greater than or equal to 1"),
-        ({"messages": [USER], "response_format": {"type": "json_object"}}, "response_format.type", "is not supported"),
         ({"messages": [USER], "tools": [{"type": "function"}]}, "tools", "is not supported by this server"),
         ({"messages": [USER], "tool_choice": "required"}, "tool_choice", '"required" is not supported; use "none"'),
         ({"messages": [USER], "prompt": "x"}, "prompt", "is not supported"),
@@ -88,7 +87,6 @@ def test_chat(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], para
         ({"prompt": "a", "logprobs": True}, "logprobs", "must be a valid integer"),
         ({"prompt": "a", "best_of": 2}, "best_of", "must be equal to n"),
         ({"prompt": "a", "echo": True}, "echo", "true is not supported; use false"),
-        ({"prompt": "a", "suffix": "b"}, "suffix", "is not supported"),
     ],
 )
 def test_completions(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], param: str, sentence: str) -> None:

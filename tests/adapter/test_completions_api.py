@@ -34,6 +34,8 @@ def test_the_whole_answer_has_openai_s_shape(http: httpx.Client) -> None:
             "completion_tokens": 3,
             "total_tokens": 8,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "prompt_cache_hit_tokens": 2,
+            "prompt_cache_miss_tokens": 3,
         },
     }
 
@@ -104,6 +106,8 @@ def test_prompts_and_choices_share_one_numbering(
         "completion_tokens": 3 * num_prompts,
         "total_tokens": 8 * num_prompts,
         "prompt_tokens_details": {"cached_tokens": 2 * num_prompts},
+        "prompt_cache_hit_tokens": 2 * num_prompts,
+        "prompt_cache_miss_tokens": 3 * num_prompts,
     }
     del body["stream_options"]
     whole = http.post(PATH, json=body).json()

@@ -240,7 +240,7 @@ def test_a_silent_stream_is_kept_open(servers: Servers, triton: FakeTriton) -> N
     job = create(jobs, 1)
     with jobs.stream("GET", f"{job['url']}/events") as response:
         lines = response.iter_lines()
-        assert ": still here" in lines
+        assert ": keep-alive" in lines
         gate.open()
         assert "data: [DONE]" in lines
 

@@ -1,9 +1,8 @@
 """`POST /ocr/stream`: bare text, and JSON events."""
 
-import asyncio
 import base64
 import json
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import Callable
 from contextlib import contextmanager
 from typing import Any, NamedTuple
 
@@ -13,7 +12,6 @@ import sseclient
 from grpc import StatusCode
 
 from adapter.ocr import reader
-from adapter.sse import kept_alive
 from tests.adapter.fake_triton import USAGE, FakeTriton, Gate, answer
 from tests.adapter.ocr_pages import GROUNDED, USAGE_FIELDS, base64_of, by_page, pdf, png, size_of, tiff, times_usage
 from tests.adapter.sse_reading import DONE, read_events
@@ -236,39 +234,14 @@ def test_a_stream_does_not_read_again(http: httpx.Client, triton: FakeTriton) ->
     assert len(triton.seen) == 1
 
 
-async def test_a_silent_stream_is_kept_alive() -> None:
-    heard_of = asyncio.Event()
-    closed = False
-
-    async def slow() -> AsyncGenerator[bytes, None]:
-        nonlocal closed
-        try:
-            yield b"first"
-            await heard_of.wait()
-            yield b"second"
-            await asyncio.Event().wait()
-        finally:
-            closed = True
-
-    events = kept_alive(slow(), silence_s=0.001)
-    assert await anext(events) == b"first"
-    assert await anext(events) == await anext(events) == b": still here\n\n"
-    heard_of.set()
-    while (event := await anext(events)) != b"second":
-        assert event == b": still here\n\n"
-    await events.aclose()
-    assert closed
-
-
-async def test_what_fails_in_a_stream_that_is_kept_alive() -> None:
-    async def failing() -> AsyncGenerator[bytes, None]:
-        yield b"first"
-        raise ZeroDivisionError
-
-    events = kept_alive(failing())
-    assert await anext(events) == b"first"
-    with pytest.raises(ZeroDivisionError):
-        await anext(events)
+def test_a_silent_stream_is_kept_alive(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
+    gate = triton.hangs("Hello")
+    with serve(keep_alive_s=0.02).stream("POST", STREAM, files={"file": png()}) as response:
+        lines = response.iter_lines()
+        assert next(line for line in lines if line.startswith("data: ")) == "data: Hello"
+        assert next(line for line in lines if line) == ": keep-alive"
+        gate.open()
+        assert [line for line in lines if line][-1] == "data: [DONE]"
 
 
 def test_text_goes_out_as_it_comes(http: httpx.Client, triton: FakeTriton) -> None:

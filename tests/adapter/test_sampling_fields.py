@@ -43,10 +43,15 @@ ARRIVE = [
     ("no_repeat_ngram_size", 30, 30),
     ("no_repeat_ngram_window", 90, 90),
     ("no_repeat_ngram_whitelist", ["<td>", 7], ["<td>", 7]),
+    ("guided_json", {"type": "object"}, {"type": "object"}),
+    ("guided_json", '{"type": "object"}', '{"type": "object"}'),
+    ("guided_regex", "a+", "a+"),
+    ("guided_grammar", 'start: "a"', 'start: "a"'),
+    ("guided_choice", ["a", "b"], ["a", "b"]),
 ]
 # Read by the adapter itself; each has a test of its own.
 ADAPTER_FIELDS = {"model", "stream", "stream_options", "messages", "prompt", "max_completion_tokens", "logprobs"}
-ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs"}
+ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs", "suffix", "continue_final_message", "add_generation_prompt"}
 INERT = {
     "user": "u",
     "metadata": {"a": "b"},
@@ -60,7 +65,6 @@ INERT = {
     "tool_choice": "none",
     "best_of": 1,
     "echo": False,
-    "suffix": "",
 }
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import gpu, int8, latent_cache, ocr, report
+from benchmarks import gpu, guidance, int8, latent_cache, ocr, report
 from benchmarks.report import Chart, Report
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
@@ -59,6 +59,13 @@ def test_the_int8_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> N
     text = (results / "int8-quick.md").read_text()
     assert "| float32 | " in text
     assert "| int8 | " in text
+
+
+def test_the_guidance_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(guidance, "NUM_TOKENS", 16)
+    call(monkeypatch, guidance.main, "--quick")
+    text = (results / "guidance-quick.md").read_text()
+    assert all(text.count(f"| {name} | ") == 2 for name in guidance.FORMS)
 
 
 def test_the_latent_cache_is_as_small_as_deepseek_says() -> None:

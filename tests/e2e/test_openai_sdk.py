@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import asyncio
 import json
 import re
@@ -9,10 +10,12 @@ from typing import Any
 
 import httpx
 import openai
+import pydantic
 import pytest
 import sseclient
 from transformers import AutoTokenizer
 
+from demo.coder.tokenizer import FIM_BEGIN, FIM_END, FIM_HOLE
 from tests.e2e.conftest import ARCHITECTURES, OCR_ARCHITECTURE
 from tests.e2e.stack import PROJECT, Stack
 
@@ -96,6 +99,74 @@ def test_completions_take_text_lists_and_ids(client: openai.OpenAI) -> None:
     assert (ids.usage.prompt_tokens, lists.usage.prompt_tokens) == (3, 5)
     chunks = list(client.completions.create(prompt="def add(a, b):\n", stream=True, **options))
     assert "".join(chunk.choices[0].text for chunk in chunks) == text.choices[0].text
+
+
+def test_a_gap_is_filled(client: openai.OpenAI) -> None:
+    before, after = "def add(a, b):\n    ", "\n\nprint(add(1, 2))\n"
+    options: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 40}
+    filled = client.completions.create(prompt=before, suffix=after, **options).choices[0]
+    as_raw_text = client.completions.create(prompt=f"{FIM_BEGIN}{before}{FIM_HOLE}{after}{FIM_END}", **options)
+    assert filled.text == as_raw_text.choices[0].text
+    assert filled.finish_reason == "stop"
+    ast.parse(before + filled.text + after)
+
+
+def test_a_checkpoint_without_tokens_for_gaps_says_so(client: openai.OpenAI) -> None:
+    with pytest.raises(openai.BadRequestError, match="fills no gaps") as caught:
+        client.completions.create(model=ARCHITECTURES[0], prompt="a", suffix="b")
+    assert caught.value.param == "suffix"
+
+
+def test_an_answer_goes_on_from_its_beginning(stack: Stack) -> None:
+    """As DeepSeek's documentation of chat prefix completion has it."""
+    begun = {"role": "assistant", "content": "```python\n", "prefix": True}
+    options: dict[str, Any] = {"messages": [*QUESTION, begun], "stop": ["```"], "temperature": 0}
+    with openai.OpenAI(base_url=f"{stack.url}/beta", api_key="none", max_retries=0) as client:
+        answer = client.chat.completions.create(model="deepseek-chat", **options)
+        content = answer.choices[0].message.content or ""
+        assert sorts(f"```python\n{content}```")
+        chunks = client.chat.completions.create(model="deepseek-chat", stream=True, **options)
+        assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == content
+
+
+class Person(pydantic.BaseModel):
+    name: str
+    age: int
+    languages: list[str]
+
+
+@pytest.mark.parametrize("model", [MODEL, "llama", "deepseek_v2"])
+def test_an_answer_is_of_the_schema_it_was_asked_for(client: openai.OpenAI, model: str) -> None:
+    question: Any = [{"role": "user", "content": "Return a JSON object with name Ada and age 36"}]
+    schema: Any = {"type": "json_schema", "json_schema": {"name": "person", "schema": Person.model_json_schema()}}
+    for seed in range(3):
+        answer = client.chat.completions.create(
+            model=model, messages=question, response_format=schema, max_tokens=80, temperature=1.5, seed=seed
+        )
+        assert Person.model_validate_json(answer.choices[0].message.content or "")
+        assert answer.choices[0].finish_reason in ("stop", "length")
+    whole = client.chat.completions.create(
+        model=model, messages=question, response_format={"type": "json_object"}, max_tokens=80, seed=1
+    )
+    assert isinstance(json.loads(whole.choices[0].message.content or ""), dict)
+
+
+def test_a_schema_that_cannot_be_enforced_is_refused(client: openai.OpenAI) -> None:
+    schema: Any = {"type": "json_schema", "json_schema": {"name": "x", "schema": {"type": "sprocket"}}}
+    with pytest.raises(openai.BadRequestError) as caught:
+        client.chat.completions.create(model=MODEL, messages=QUESTION, response_format=schema)
+    assert caught.value.param == "response_format.json_schema.schema"
+
+
+def test_completions_are_held_to_forms_too(client: openai.OpenAI) -> None:
+    for extra, pattern in (
+        ({"guided_regex": "[0-9]{3}-[a-z]{2}"}, "[0-9]{3}-[a-z]{2}"),
+        ({"guided_choice": ["positive", "negative"]}, "positive|negative"),
+        ({"guided_grammar": 'start: "yes" | "no"'}, "yes|no"),
+    ):
+        answer = client.completions.create(model=MODEL, prompt="a", max_tokens=20, temperature=1.5, extra_body=extra)
+        assert re.fullmatch(pattern, answer.choices[0].text)
+        assert answer.choices[0].finish_reason == "stop"
 
 
 def test_choices_logprobs_and_stop(client: openai.OpenAI) -> None:

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine.errors import InvalidRequest
-from engine.prompt import PromptEncoder
+from engine.prompt import FIM_TOKENS, PromptEncoder
 from tests.checkpoints import VOCAB_SIZE, train_tokenizer
 
 TOKENIZER = train_tokenizer()
@@ -19,6 +19,29 @@ def chat(*messages: object, **others: object) -> bytes:
 def test_a_chat_is_rendered_by_the_checkpoints_template() -> None:
     ids = ENCODER.encode_chat(chat({"role": "user", "content": "hi"}))
     assert TOKENIZER.decode(ids) == "<｜begin▁of▁sentence｜>[user] hi\n[assistant]"
+
+
+def test_an_answer_goes_on_with_the_last_message() -> None:
+    turns = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "```python\n"}
+    ids = ENCODER.encode_chat(chat(*turns, continue_final_message=True))
+    assert TOKENIZER.decode(ids) == "<｜begin▁of▁sentence｜>[user] hi\n[assistant] ```python\n"
+    ids = ENCODER.encode_chat(chat(*turns))
+    assert TOKENIZER.decode(ids).endswith("[assistant] ```python\n\n[assistant]")
+
+
+def test_a_gap_lies_between_what_surrounds_it() -> None:
+    tokenizer = train_tokenizer(FIM_TOKENS)
+    encoder = PromptEncoder(tokenizer, VOCAB_SIZE, max_context=64)
+    assert tokenizer.decode(encoder.encode_infill("a = ", "\nb")) == "<｜fim▁begin｜>a = <｜fim▁hole｜>\nb<｜fim▁end｜>"
+    with pytest.raises(InvalidRequest, match="leave no room"):
+        encoder.encode_infill("word " * 50, "word " * 50)
+    with pytest.raises(InvalidRequest, match="can't fit"):
+        encoder.encode_infill("", "a" * 10**6)
+
+
+def test_a_checkpoint_that_fills_no_gaps_says_so() -> None:
+    with pytest.raises(InvalidRequest, match=r"^suffix: this checkpoint fills no gaps"):
+        ENCODER.encode_infill("a", "b")
 
 
 def test_text_and_ids() -> None:
@@ -38,6 +61,9 @@ def test_text_and_ids() -> None:
         (chat({"role": "user", "content": "a", "mood": "b"}), "messages.0.mood"),
         (chat({"role": "user", "content": "a"}, tools=[]), "tools"),
         (chat({"role": "wizard", "content": "a"}), "messages"),
+        (chat({"role": "user", "content": "a"}, continue_final_message=True), "continue_final_message"),
+        (chat({"role": "assistant", "content": ""}, continue_final_message=True), "continue_final_message"),
+        (chat({"role": "user", "content": "a"}, continue_final_message=1), "continue_final_message"),
         (chat({"role": "user", "content": "word " * 100}), "messages"),
         (chat({"role": "user", "content": "a" * 10**6}), "messages"),
     ],

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from engine.errors import InvalidRequest
-from engine.sampling_params import SamplingParams, parse_sampling_params
+from engine.sampling_params import GUIDED_FIELDS, SamplingParams, parse_sampling_params
 
 GOOD = {
     "n": 2,
@@ -29,7 +29,7 @@ GOOD = {
     "no_repeat_ngram_window": 90,
     "no_repeat_ngram_whitelist": ["<td>", 7],
     "max_repetition_tokens": 512,
-}
+} | dict.fromkeys(GUIDED_FIELDS)
 
 
 def test_every_parameter_is_read() -> None:
@@ -60,6 +60,11 @@ BAD = {
     "no_repeat_ngram_window": [0, -1, "all"],
     "no_repeat_ngram_whitelist": ["<td>", [-1], [""], [1.5], [7] * 65, ["x" * 65]],
     "max_repetition_tokens": [-1, 65537, 1.5],
+    "guided_json": [3, ["a"]],
+    "guided_json_object": [False, "yes"],
+    "guided_regex": ["", 5],
+    "guided_grammar": ["", 5],
+    "guided_choice": [[], "a", [1]],
 }
 
 
@@ -73,6 +78,21 @@ def test_a_bad_value_is_refused_by_name(field: str, value: object) -> None:
 
 def test_every_parameter_has_bad_values() -> None:
     assert set(BAD) == set(SamplingParams.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field"),
+    [
+        ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_choice"),
+        ({"guided_json": {}, "guided_json_object": True}, "guided_json_object"),
+        ({"guided_json": {}, "min_tokens": 3}, "min_tokens"),
+        ({"guided_regex": "a", "no_repeat_ngram_size": 3}, "no_repeat_ngram_size"),
+    ],
+)
+def test_one_form_and_nothing_against_it(fields: dict[str, object], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        parse_sampling_params(json.dumps(fields))
+    assert caught.value.field == field
 
 
 def test_infinity_is_refused() -> None:

@@ -1,0 +1,164 @@
+"""Holds answers to a form: a JSON schema, a regular expression, a grammar, or one of some texts.
+
+Before each token, llguidance says which ones may come (https://github.com/guidance-ai/llguidance).
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from copy import copy
+from typing import Any
+
+import numpy as np
+import torch
+from llguidance import LLMatcher, LLTokenizer, grammar_from
+from llguidance.hf import from_tokenizer
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
+from numpy.typing import NDArray
+from torch import Tensor
+from transformers import PreTrainedTokenizerFast
+
+from engine.errors import InvalidRequest
+from engine.sampling_params import SamplingParams
+
+_CLOSERS = ('"', "}", "]", '""', "[]", "{}", ",", ":", "0", "1", "a", "-", " ")
+"""What ends an answer soonest, in the order in which it is tried; where none of it may come, the first that may."""
+_LONGEST_ENDING = 512
+_SPARE_TOKENS = 32
+"""From so many before the last, and twice a shortest answer, every token is looked at for whether an end follows."""
+_MAX_SHOWN = 300
+"""Characters of a library's error."""
+_JSON = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
+"""Without choices of white space, which has no end."""
+
+
+class Guidance:
+    """What answers of one checkpoint can be held to, and the masks of a step, made while the model computes."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
+        self._vocab_size, self._num_tokens = vocab_size, max(vocab_size, len(tokenizer))
+        self._eos_token_id = min(eos_token_ids, default=0)
+        self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, self._num_tokens, sorted(eos_token_ids) or None)
+        found = (tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids for text in _CLOSERS)
+        self._closers = [ids[0] for ids in found if len(ids) == 1 and ids[0] < vocab_size]
+        self._pool = ThreadPoolExecutor(1, "masks")
+
+    def guide(self, params: SamplingParams) -> Guide | None:
+        """What a request's answers are held to; None where they are free. It takes milliseconds to make.
+
+        Raises:
+            InvalidRequest: names the field whose form is not understood or can't be held to, or a length below it.
+        """
+        if params.guided is None:
+            return None
+        field, form = params.guided
+        try:
+            grammar = _grammar(field, form)
+            error = LLMatcher.validate_grammar(grammar, self._tokenizer)
+        except ValueError as invalid:
+            error = str(invalid)
+        if error:
+            raise InvalidRequest(field, f"answers can't be held to it: {' '.join(error.split())[:_MAX_SHOWN]}")
+        guide = Guide(LLMatcher(self._tokenizer, grammar, log_level=0), self._closers, self._eos_token_id)
+        shortest = guide.num_shortest
+        if shortest is not None and params.max_tokens is not None and params.max_tokens < shortest:
+            raise InvalidRequest("max_tokens", f"an answer of this form takes at least {shortest} tokens")
+        return guide
+
+    def begin_masks(self, guides: Sequence[Guide | None]) -> Future[Tensor] | None:
+        """`[num_guides, vocab_size]`, True for what may come, of those that are; None where none is."""
+        present = [guide for guide in guides if guide]
+        return self._pool.submit(self._masks, present) if present else None
+
+    def stop(self) -> None:
+        self._pool.shutdown()
+
+    def _masks(self, guides: Sequence[Guide]) -> Tensor:
+        masks = allocate_token_bitmask(len(guides), self._num_tokens)
+        for row, guide in enumerate(guides):
+            guide.fill(masks, row)
+        bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")[:, : self._vocab_size]
+        return torch.from_numpy(bits).bool()
+
+
+def _grammar(field: str, form: Any) -> str:
+    match field:
+        case "guided_json":
+            return LLMatcher.grammar_from_json_schema(form, defaults=_JSON)  # type: ignore[arg-type]
+        case "guided_json_object":
+            return LLMatcher.grammar_from_json_schema({"type": "object"}, defaults=_JSON)  # type: ignore[arg-type]
+        case "guided_regex":
+            return grammar_from("regex", form)
+        case "guided_choice":
+            return grammar_from("choice", json.dumps(form))
+        case _:
+            return grammar_from("grammar", form)
+
+
+class Guide:
+    """Follows one answer: knows what may come next, and brings the answer to an end in time."""
+
+    def __init__(self, matcher: LLMatcher, closers: Sequence[int], eos_token_id: int) -> None:
+        """`closers`: tokens that may end an answer soon."""
+        self._matcher = matcher
+        self._closers, self._eos_token_id = closers, eos_token_id
+        self._ending = self._find_ending(matcher)
+        """Tokens that end the answer from here; None where they are not known."""
+        self.num_shortest = None if self._ending is None else len(self._ending)
+        """Tokens of a shortest answer, as far as is known."""
+        self.is_cut = False
+        """Whether the answer was brought to an end."""
+
+    def copy(self) -> Guide:
+        """The same for another answer, before its first token."""
+        other = copy(self)
+        other._matcher = self._matcher.deep_copy()
+        return other
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing more may come, or shall."""
+        return self._matcher.is_stopped() or (self.is_cut and self._matcher.is_accepting())
+
+    def fill(self, masks: NDArray[np.int32], row: int) -> None:
+        """Write to a row of `[num_rows, num_words]` a bit for each token that may come next."""
+        fill_next_token_bitmask(self._matcher, masks, row)
+
+    def choose(self, token: int, num_left: int) -> int:
+        """Take up the next token, behind which `num_left` may follow: another one where they would hold no end."""
+        if num_left < _SPARE_TOKENS + 2 * (self.num_shortest or 0):
+            token = self._with_end(token, num_left)
+        else:
+            self._ending = None
+        self._matcher.consume_token(token)
+        return token
+
+    def _with_end(self, token: int, num_left: int) -> int:
+        if self._ending is None:
+            self._ending = self._find_ending(self._matcher)
+        after = self._matcher.deep_copy()
+        ending = self._find_ending(after) if after.consume_token(token) else None
+        if self._ending is None or (ending is not None and len(ending) <= num_left):
+            self._ending = ending
+            return token
+        self.is_cut = True
+        first, *self._ending = self._ending or [self._eos_token_id]
+        return first
+
+    def _find_ending(self, matcher: LLMatcher) -> list[int] | None:
+        """A short way to an end, if there is one."""
+        matcher, tokens = matcher.deep_copy(), list[int]()
+        while not matcher.is_accepting():
+            forced = matcher.compute_ff_tokens() or self._closer(matcher)
+            if not forced or len(tokens) > _LONGEST_ENDING or not matcher.consume_tokens(forced):
+                return None
+            tokens += forced
+        return tokens
+
+    def _closer(self, matcher: LLMatcher) -> list[int]:
+        allowed = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
+        preferred = next((token for token in self._closers if allowed[token]), None)
+        tokens: list[int] = allowed.nonzero()[0][:1].tolist() if preferred is None else [preferred]
+        return tokens

@@ -1,0 +1,179 @@
+"""Answers of random weights are of the form that was asked for, whatever is asked, and however short they are cut."""
+
+from __future__ import annotations
+
+import json
+import random
+import re
+from collections.abc import Callable
+from typing import Any
+
+import jsonschema
+import pytest
+from transformers import AutoTokenizer
+
+from engine.errors import InvalidRequest
+from engine.guidance import Guidance
+from engine.loop import Engine
+from engine.sampling_params import SamplingParams
+from tests.checkpoints import VOCAB_SIZE, train_tokenizer
+from tests.engine.recorder import Recorder, run
+
+StartEngine = Callable[..., Engine]
+PROMPT = [5, 6, 7]
+HOT = {"temperature": 1.5, "max_tokens": 120}
+
+ADDRESS = {
+    "type": "object",
+    "properties": {"street": {"type": "string", "maxLength": 20}, "number": {"type": "integer"}},
+    "required": ["street", "number"],
+    "additionalProperties": False,
+}
+SCHEMAS: dict[str, Any] = {
+    "nested": {
+        "type": "object",
+        "properties": {
+            "name": {"type": "string"},
+            "address": ADDRESS,
+            "tags": {"type": "array", "items": {"type": "string"}, "minItems": 1, "maxItems": 3},
+        },
+        "required": ["name", "address", "tags"],
+        "additionalProperties": False,
+    },
+    "an enum": {"enum": ["red", "green", 3, None, {"a": [1]}]},
+    "a bounded array": {"type": "array", "items": {"type": "number"}, "minItems": 3, "maxItems": 5},
+    "an array without end": {"type": "array", "items": ADDRESS},
+    "a pattern": {"type": "string", "pattern": "^[A-Z]{2}-[0-9]{3,5}$"},
+    "a reference": {
+        "$ref": "#/$defs/node",
+        "$defs": {
+            "node": {
+                "type": "object",
+                "properties": {
+                    "value": {"type": "integer", "minimum": -5, "maximum": 1000},
+                    "next": {"anyOf": [{"$ref": "#/$defs/node"}, {"type": "null"}]},
+                },
+                "required": ["value", "next"],
+                "additionalProperties": False,
+            }
+        },
+    },
+    "a date": {"type": "object", "properties": {"day": {"type": "string", "format": "date"}}, "required": ["day"]},
+    "one of": {"anyOf": [{"type": "boolean"}, {"type": "null"}, {"type": "string", "minLength": 3}]},
+    "anything": {},
+}
+
+
+@pytest.mark.parametrize("max_tokens", [None, 60])
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_every_answer_is_valid(start_engine: StartEngine, name: str, max_tokens: int | None) -> None:
+    engine, schema = start_engine(), SCHEMAS[name]
+    params = {**HOT, "guided_json": schema, **({"max_tokens": max_tokens} if max_tokens else {})}
+    cases = [Recorder(PROMPT, **params, seed=seed) for seed in range(10)]
+    for case in cases:
+        engine.check(case.request)
+        engine.submit(case.request)
+    for case in cases:
+        jsonschema.validate(json.loads(case.wait().text()), schema)
+        assert case.finish_reasons[0] in ("stop", "length")
+        assert case.num_tokens() <= params["max_tokens"]
+
+
+def test_what_has_no_end_is_brought_to_one(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    schema = {"type": "array", "items": {"type": "string"}, "minItems": 40}
+    bias = {str(token): -100 for token in (train_tokenizer().encode("]")[0],)}
+    case = run(engine, PROMPT, guided_json=schema, max_tokens=200, temperature=1.0, seed=1, logit_bias=bias)
+    assert len(json.loads(case.text())) >= 40
+    assert case.finish_reasons == {0: "length"}
+
+
+@pytest.mark.parametrize("name", SCHEMAS)
+def test_an_end_is_known_behind_every_token(name: str) -> None:
+    """Of the demo's vocabulary, which has long tokens."""
+    tokenizer = AutoTokenizer.from_pretrained("demo/coder")
+    guidance = Guidance(tokenizer, len(tokenizer), frozenset({tokenizer.eos_token_id}))
+    numbers = random.Random(0)
+    for _ in range(5):
+        guide = guidance.guide(SamplingParams(guided_json=SCHEMAS[name]))
+        assert guide is not None
+        for _ in range(40):
+            masks = guidance.begin_masks([guide])
+            assert masks is not None
+            guide.choose(numbers.choice(masks.result()[0].nonzero().flatten().tolist()), num_left=10_000)
+            if guide.is_done:
+                break
+            assert guide._find_ending(guide._matcher) is not None
+    guidance.stop()
+
+
+def test_neighbours_are_not_held_to_it(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    free = {"temperature": 0, "max_tokens": 30}
+    alone = run(engine, PROMPT, **free).text()
+    cases = [Recorder(PROMPT, **free), Recorder(PROMPT, **HOT, guided_json_object=True), Recorder(PROMPT, **free)]
+    for case in cases:
+        engine.check(case.request)
+        engine.submit(case.request)
+    texts = [case.wait().text() for case in cases]
+    assert texts[0] == texts[2] == alone
+    assert isinstance(json.loads(texts[1]), dict)
+
+
+def test_every_choice_has_a_guide_of_its_own(start_engine: StartEngine) -> None:
+    case = run(start_engine(), PROMPT, **HOT, n=4, seed=3, guided_json=SCHEMAS["nested"])
+    texts = {case.text(choice) for choice in range(4)}
+    assert len(texts) > 1
+    for text in texts:
+        jsonschema.validate(json.loads(text), SCHEMAS["nested"])
+
+
+@pytest.mark.parametrize("form", [{"guided_regex": "[a-c]{2,4}-(x|y)+"}, {"guided_choice": ["left", "right", 'a "b"']}])
+def test_expressions_and_choices(start_engine: StartEngine, form: dict[str, Any]) -> None:
+    engine = start_engine()
+    for seed in range(6):
+        text = run(engine, PROMPT, **HOT, **form, seed=seed).text()
+        if "guided_regex" in form:
+            assert re.fullmatch(form["guided_regex"], text)
+        else:
+            assert text in form["guided_choice"]
+
+
+@pytest.mark.parametrize(
+    "grammar", ['start: "SELECT " name\nname: /[a-z]{1,6}/\n', 'root ::= "SELECT " name\nname ::= [a-z] [a-z]\n']
+)
+def test_grammars_of_both_notations(start_engine: StartEngine, grammar: str) -> None:
+    assert re.fullmatch("SELECT [a-z]{1,6}", run(start_engine(), PROMPT, **HOT, guided_grammar=grammar).text())
+
+
+def test_logprobs_are_of_what_is_said(start_engine: StartEngine) -> None:
+    case = run(start_engine(), PROMPT, max_tokens=12, seed=1, logprobs=0, guided_json=SCHEMAS["a bounded array"])
+    tokenizer = train_tokenizer()
+    said = [output.logprob.token_id for output in case.outputs if output.logprob]
+    assert tokenizer.decode(said) == case.text()
+
+
+def test_an_answer_ends_with_its_form_even_if_no_token_ends_it(start_engine: StartEngine) -> None:
+    case = run(start_engine(), PROMPT, **HOT, ignore_eos=True, guided_choice=["yes", "no"])
+    assert case.text() in ("yes", "no")
+    assert case.finish_reasons == {0: "stop"}
+
+
+@pytest.mark.parametrize(
+    ("form", "field"),
+    [
+        ({"guided_json": {"type": "sprocket"}}, "guided_json"),
+        ({"guided_json": "{"}, "guided_json"),
+        ({"guided_json": {"$ref": "#/$defs/nowhere"}}, "guided_json"),
+        ({"guided_json": {"type": "object", "unevaluatedItems": False, "if": {}}}, "guided_json"),
+        ({"guided_regex": "[a-"}, "guided_regex"),
+        ({"guided_grammar": "start: nothing"}, "guided_grammar"),
+        ({"guided_json": SCHEMAS["nested"], "max_tokens": 5}, "max_tokens"),
+    ],
+)
+def test_what_cannot_be_held_to_is_refused_by_name(form: dict[str, Any], field: str) -> None:
+    guidance = Guidance(train_tokenizer(), VOCAB_SIZE, frozenset({1}))
+    with pytest.raises(InvalidRequest) as caught:
+        guidance.guide(SamplingParams(**form))
+    assert caught.value.field == field
+    guidance.stop()
