@@ -195,10 +195,10 @@ class ChatRequest(SamplingFields):
                 text = f"messages.{i}.name: the model cannot tell two names of the role {message.role!r} apart"
                 raise InvalidRequest(text, param=f"messages.{i}.name")
         self._check_continuation()
-        for field in GUIDED:
-            if self.form and getattr(self, field) is not None:
-                text = f"{field}: answers are held to response_format already; give one of them"
-                raise InvalidRequest(text, param=field)
+        for name in GUIDED:
+            if self.form and getattr(self, name) is not None:
+                text = f"{name}: answers are held to response_format already; give one of them"
+                raise InvalidRequest(text, param=name)
         self._check_images()
         return self
 

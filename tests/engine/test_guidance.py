@@ -81,10 +81,10 @@ def test_every_answer_is_valid(start_engine: StartEngine, name: str, max_tokens:
 
 def test_what_has_no_end_is_brought_to_one(start_engine: StartEngine) -> None:
     engine = start_engine()
-    schema = {"type": "array", "items": {"type": "string"}, "minItems": 40}
+    schema = {"type": "array", "items": {"type": "string"}, "minItems": 10}
     bias = {str(token): -100 for token in (train_tokenizer().encode("]")[0],)}
-    case = run(engine, PROMPT, guided_json=schema, max_tokens=200, temperature=1.0, seed=1, logit_bias=bias)
-    assert len(json.loads(case.text())) >= 40
+    case = run(engine, PROMPT, guided_json=schema, max_tokens=120, temperature=1.0, seed=1, logit_bias=bias)
+    assert len(json.loads(case.text())) >= 10
     assert case.finish_reasons == {0: "length"}
 
 
