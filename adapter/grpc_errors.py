@@ -83,6 +83,10 @@ def _reads_no_images(failure: Failure) -> ApiError:
     return InvalidRequest(text, param="model", cause=failure.cause)
 
 
+def _fills_no_gaps(failure: Failure) -> ApiError:
+    return InvalidRequest("suffix: this model fills no gaps; leave it out", param="suffix", cause=failure.cause)
+
+
 def _unknown(failure: Failure) -> ApiError:
     return InternalError(failure.cause)
 
@@ -92,6 +96,7 @@ Meaning = Callable[[Failure], ApiError]
 # Triton's texts say more than its status codes: a full queue and a dead server are both UNAVAILABLE.
 BY_TEXT: Mapping[re.Pattern[str], Meaning] = {
     re.compile(r"unexpected inference input 'image(_parameters)?'"): _reads_no_images,
+    re.compile(r"unexpected inference input 'suffix'"): _fills_no_gaps,
     re.compile(r"Exceeds maximum queue size"): _queue_full,
     re.compile(r"Request timeout expired"): _queued_too_long,
     re.compile(r"Request for unknown model"): _model_away,

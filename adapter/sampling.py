@@ -125,6 +125,9 @@ class SamplingFields(RequestModel):
         return self.stream_options is not None and self.stream_options.include_usage
 
 
+GUIDED = ("guided_json", "guided_regex", "guided_grammar", "guided_choice")
+"""Each says what answers are held to."""
+
 # Fields that go to the model under their own name when the request has them.
 FORWARDED = (
     "min_p",
@@ -137,10 +140,7 @@ FORWARDED = (
     "repetition_penalty",
     "logit_bias",
     "skip_special_tokens",
-    "guided_json",
-    "guided_regex",
-    "guided_grammar",
-    "guided_choice",
+    *GUIDED,
     *NGRAM_FIELDS,
 )
 _XARGS = dict(zip(("ngram_size", "window_size", "whitelist_token_ids"), NGRAM_FIELDS, strict=True))
@@ -177,7 +177,8 @@ def sampling_parameters(
     }
     given = {name: value for name in FORWARDED if (value := getattr(fields, name)) is not None}
     given |= _from_xargs(fields)
-    if ocr:
+    held = form or any(getattr(fields, name) is not None for name in GUIDED)
+    if ocr and not held:
         parameters |= IMAGE_NGRAMS.changed(*map(given.get, NGRAM_FIELDS)).parameters
     parameters |= given | (form or {})
     if fields.top_k is not None:
@@ -190,7 +191,10 @@ def sampling_parameters(
         parameters["max_tokens"] = max_tokens
     if logprobs is not None:
         parameters["logprobs"] = logprobs
-    return orjson.dumps(parameters)
+    try:
+        return orjson.dumps(parameters)
+    except orjson.JSONEncodeError as error:  # nested too deep
+        raise InvalidRequest(f"guided_json: {error}", param="guided_json") from error
 
 
 def _from_xargs(fields: SamplingFields) -> dict[str, Any]:

@@ -29,11 +29,12 @@ class EventStream(Response):
     media_type = "text/event-stream"
 
     def __init__(self, events: AsyncGenerator[bytes, None], silence_s: float = KEEP_ALIVE_S) -> None:
-        """`silence_s`: after so long, and not later than after twice that, comes a comment."""
+        """`silence_s`: how long nothing comes before a comment does."""
         self._events = events
         self._silence_s = silence_s
         self._started = False
-        self._is_silent = True
+        self._last_s = 0.0
+        """When something was sent, on the loop's clock."""
         self.status_code = 200
         self.background = None
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
@@ -50,14 +51,15 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": _error_event(record.fail(error)), "more_body": False})
 
     async def _send(self, send: Send, record: RequestRecord) -> None:
-        ending = DONE
+        ending, clock = DONE, asyncio.get_running_loop().time
+        self._last_s = clock()
         keeper = asyncio.create_task(self._keep_alive(send))
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
                     if not self._started:
                         await self._begin(send)
-                    self._is_silent = False
+                    self._last_s = clock()
                     await send({"type": "http.response.body", "body": event, "more_body": True})
             if not self._started:
                 await self._begin(send)
@@ -75,13 +77,15 @@ class EventStream(Response):
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
     async def _keep_alive(self, send: Send) -> None:
+        clock = asyncio.get_running_loop().time
         while True:
-            await asyncio.sleep(self._silence_s)
-            if self._is_silent:
-                if not self._started:
-                    await self._begin(send)
-                await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
-            self._is_silent = True
+            if (left_s := self._last_s + self._silence_s - clock()) > 0:
+                await asyncio.sleep(left_s)
+                continue
+            if not self._started:
+                await self._begin(send)
+            self._last_s = clock()
+            await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
 
 
 def json_event(fields: Mapping[str, Any]) -> bytes:

@@ -13,23 +13,26 @@ from typing import Any
 
 import numpy as np
 import torch
-from llguidance import LLMatcher, LLTokenizer, grammar_from
+from llguidance import LLMatcher, LLParserLimits, LLTokenizer, grammar_from
 from llguidance.hf import from_tokenizer
 from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
 from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from engine.errors import InvalidRequest
-from engine.sampling_params import SamplingParams
+from engine.errors import EngineError, InvalidRequest
+from engine.sampling_params import MAX_GRAMMAR, SamplingParams
 
 _CLOSERS = ('"', "}", "]", '""', "[]", "{}", ",", ":", "0", "1", "a", "-", " ")
 """What ends an answer soonest, in the order in which it is tried; where none of it may come, the first that may."""
-_LONGEST_ENDING = 512
+_MOST_CLOSERS = 64
+"""Of an ending; one that takes more is not looked for."""
 _SPARE_TOKENS = 32
 """From so many before the last, and twice a shortest answer, every token is looked at for whether an end follows."""
 _MAX_SHOWN = 300
 """Characters of a library's error."""
+_LIMITS = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
+"""One request shall not take the others' time and memory: a state takes 1 to 2 kB."""
 _JSON = {"item_separator": ", ", "key_separator": ": ", "whitespace_flexible": False}
 """Without choices of white space, which has no end."""
 
@@ -49,23 +52,21 @@ class Guidance:
         """What a request's answers are held to; None where they are free. It takes milliseconds to make.
 
         Raises:
-            InvalidRequest: names the field whose form is not understood or can't be held to, or a length below it.
+            InvalidRequest: names the field whose form is not understood, or can't be held to.
         """
         if params.guided is None:
             return None
         field, form = params.guided
         try:
             grammar = _grammar(field, form)
-            error = LLMatcher.validate_grammar(grammar, self._tokenizer)
-        except ValueError as invalid:
-            error = str(invalid)
-        if error:
-            raise InvalidRequest(field, f"answers can't be held to it: {' '.join(error.split())[:_MAX_SHOWN]}")
-        guide = Guide(LLMatcher(self._tokenizer, grammar, log_level=0), self._closers, self._eos_token_id)
-        shortest = guide.num_shortest
-        if shortest is not None and params.max_tokens is not None and params.max_tokens < shortest:
-            raise InvalidRequest("max_tokens", f"an answer of this form takes at least {shortest} tokens")
-        return guide
+        except ValueError as error:
+            raise _cannot(field, str(error)) from error
+        if len(grammar) > MAX_GRAMMAR:
+            raise InvalidRequest(field, f"it is longer than {MAX_GRAMMAR} characters")
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
+        if matcher.is_error():
+            raise _cannot(field, matcher.get_error())
+        return Guide(field, matcher, self._closers, self._eos_token_id)
 
     def begin_masks(self, guides: Sequence[Guide | None]) -> Future[Tensor] | None:
         """`[num_guides, vocab_size]`, True for what may come, of those that are; None where none is."""
@@ -81,6 +82,10 @@ class Guidance:
             guide.fill(masks, row)
         bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")[:, : self._vocab_size]
         return torch.from_numpy(bits).bool()
+
+
+def _cannot(field: str, reason: str) -> InvalidRequest:
+    return InvalidRequest(field, f"answers can't be held to it: {' '.join(reason.split())[:_MAX_SHOWN]}")
 
 
 def _grammar(field: str, form: Any) -> str:
@@ -100,9 +105,9 @@ def _grammar(field: str, form: Any) -> str:
 class Guide:
     """Follows one answer: knows what may come next, and brings the answer to an end in time."""
 
-    def __init__(self, matcher: LLMatcher, closers: Sequence[int], eos_token_id: int) -> None:
-        """`closers`: tokens that may end an answer soon."""
-        self._matcher = matcher
+    def __init__(self, field: str, matcher: LLMatcher, closers: Sequence[int], eos_token_id: int) -> None:
+        """`field`: the one that says what the form is; `closers`: tokens that may end an answer soon."""
+        self._field, self._matcher = field, matcher
         self._closers, self._eos_token_id = closers, eos_token_id
         self._ending = self._find_ending(matcher)
         """Tokens that end the answer from here; None where they are not known."""
@@ -122,13 +127,18 @@ class Guide:
         """Whether nothing more may come, or shall."""
         return self._matcher.is_stopped() or (self.is_cut and self._matcher.is_accepting())
 
+    @property
+    def error(self) -> EngineError | None:
+        """Why the answer can be held to its form no longer: following it takes more than it may."""
+        return _cannot(self._field, self._matcher.get_error()) if self._matcher.is_error() else None
+
     def fill(self, masks: NDArray[np.int32], row: int) -> None:
         """Write to a row of `[num_rows, num_words]` a bit for each token that may come next."""
         fill_next_token_bitmask(self._matcher, masks, row)
 
     def choose(self, token: int, num_left: int) -> int:
         """Take up the next token, behind which `num_left` may follow: another one where they would hold no end."""
-        if num_left < _SPARE_TOKENS + 2 * (self.num_shortest or 0):
+        if self.num_shortest is not None and num_left < _SPARE_TOKENS + 2 * self.num_shortest:
             token = self._with_end(token, num_left)
         else:
             self._ending = None
@@ -138,6 +148,9 @@ class Guide:
     def _with_end(self, token: int, num_left: int) -> int:
         if self._ending is None:
             self._ending = self._find_ending(self._matcher)
+        elif self._ending[:1] == [token]:
+            self._ending = self._ending[1:]
+            return token
         after = self._matcher.deep_copy()
         ending = self._find_ending(after) if after.consume_token(token) else None
         if self._ending is None or (ending is not None and len(ending) <= num_left):
@@ -150,12 +163,18 @@ class Guide:
     def _find_ending(self, matcher: LLMatcher) -> list[int] | None:
         """A short way to an end, if there is one."""
         matcher, tokens = matcher.deep_copy(), list[int]()
-        while not matcher.is_accepting():
-            forced = matcher.compute_ff_tokens() or self._closer(matcher)
-            if not forced or len(tokens) > _LONGEST_ENDING or not matcher.consume_tokens(forced):
+        for _ in range(_MOST_CLOSERS):
+            forced = matcher.compute_ff_tokens()
+            if forced and not matcher.consume_tokens(forced):
                 return None
             tokens += forced
-        return tokens
+            if matcher.is_accepting():
+                return tokens
+            closer = self._closer(matcher)
+            if not closer or not matcher.consume_tokens(closer):
+                return None
+            tokens += closer
+        return None
 
     def _closer(self, matcher: LLMatcher) -> list[int]:
         allowed = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")

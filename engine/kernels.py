@@ -85,6 +85,16 @@ def argmax(x: Tensor) -> Tensor:
     return out
 
 
+def warm_up(keys: Tensor, values: Tensor) -> None:
+    """Compile what a first step does not need, for a cache that is still empty: `[num_heads, max_tokens, dim]` each."""
+    if takes(keys):
+        argmax(torch.zeros(1, 2))
+    if sees_shared(keys, values):
+        rows = [x.new_zeros(2, len(x) + 1, x.shape[2])[:, : len(x)] for x in (keys, values)]  # part of wider ones
+        group, starts = np.array([[0, 1]]), np.zeros(2, np.int64)
+        attend(rows[0], rows[0], rows[1], keys, values, starts, starts + 2, group, starts, 1.0)
+
+
 def multiply_heads(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply what each head has of a few rows with a matrix of its own.
 

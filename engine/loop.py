@@ -57,7 +57,7 @@ class Engine:
         # A token more than is handed out, which padding may write to.
         cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens + 1, checkpoint.dtype, checkpoint.device)
         on_gpu = checkpoint.device.type == "cuda"
-        enough_tokens = None if on_gpu else _ENOUGH_PRODUCTS // checkpoint.num_parameters
+        enough_tokens = None if on_gpu else max(1, _ENOUGH_PRODUCTS // checkpoint.num_parameters)
         self._scheduler = Scheduler(self._prefix_cache, config.max_step_tokens, enough_tokens)
         self._runner = Runner(checkpoint.decoder, cache, checkpoint.device)
         if suits(checkpoint.decoder, cache):
@@ -138,6 +138,11 @@ class Engine:
         if params.min_tokens > room:
             raise InvalidRequest("min_tokens", f"only {room} tokens fit into the context; ask for at most that")
         request.guide = self._guidance.guide(params)
+        shortest = request.guide.num_shortest if request.guide else None
+        if shortest is not None and shortest > min(params.max_tokens or room, room):
+            raise InvalidRequest(
+                "max_tokens", f"an answer of this form takes at least {shortest} tokens of {room} left"
+            )
 
     def submit(self, request: Request) -> None:
         """Hand in a checked request; waits until the engine has room for it.
@@ -239,6 +244,9 @@ class Engine:
             for sequence, place, token in flight.read():
                 if later and token.is_new:
                     later.drop(sequence)
+                if sequence.guide and (error := sequence.guide.error):
+                    self._fail([sequence], error)
+                    continue
                 output = self._extend(sequence, place, token)
                 if output.finish_reason:
                     self._finish(sequence, output)

@@ -86,7 +86,9 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._max_context = max_context
-        longest = max(len(token) for token in tokenizer.get_vocab())
+        vocabulary = tokenizer.get_vocab()
+        self._missing_fim = [token for token in FIM_TOKENS if token not in vocabulary]
+        longest = max(map(len, vocabulary))
         # No text longer than this fits; tokenizing megabytes to find that out would hold up everyone else.
         self._max_characters = max_context * longest
 
@@ -105,8 +107,9 @@ class PromptEncoder:
         Raises:
             InvalidRequest: the checkpoint has no tokens for it, or both are longer than the context.
         """
-        if missing := [token for token in FIM_TOKENS if token not in self._tokenizer.get_vocab()]:
-            raise InvalidRequest("suffix", f"this checkpoint fills no gaps: it has no token {missing[0]}; leave it out")
+        if self._missing_fim:
+            text = f"this checkpoint fills no gaps: it has no token {self._missing_fim[0]}; leave it out"
+            raise InvalidRequest("suffix", text)
         self._check_length("text_input", len(before) + len(after))
         begin, hole, end = FIM_TOKENS
         return self._check("text_input", self._tokenizer.encode(f"{begin}{before}{hole}{after}{end}"))

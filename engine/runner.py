@@ -8,6 +8,7 @@ from itertools import accumulate, takewhile
 import torch
 from torch import Tensor
 
+from engine import kernels
 from engine.attention import KVCache, Segment, StepAttention
 from engine.device import to_device
 from engine.models.decoder import Decoder
@@ -79,6 +80,7 @@ class Runner:
             positions = [position for size in sizes for position in range(size)]
             step = Step([0] * len(positions), positions, cache_positions, segments, [end - 1 for end in starts[1:]])
             self._compute(step, self._decoder.embed(self._tensor(step.tokens)))
+        kernels.warm_up(self._cache.keys[0], self._cache.values[0])
 
     def run(self, batch: Batch, ahead: Ahead | None = None) -> Tensor:
         """Compute the batch's tokens; their keys and values are in the cache afterwards.

@@ -56,5 +56,5 @@ class SequenceMaker:
 
     def _loop_detector(self, params: SamplingParams) -> LoopDetector | None:
         given = params.max_repetition_tokens
-        max_tokens = self._config.max_repetition_tokens if given is None else given
+        max_tokens = self._config.max_repetition_tokens if given is None and not params.guided else given
         return LoopDetector(max_tokens) if max_tokens else None

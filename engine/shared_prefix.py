@@ -30,11 +30,15 @@ class PrefixFinder:
 
     def __init__(self) -> None:
         self._sequences: list[Sequence] = []
+        self._decoding: list[Sequence] = []
         self._found = NO_SHARED_PREFIXES
 
     def __call__(self, sequences: list[Sequence]) -> SharedPrefixes:
-        if sequences != self._sequences:
-            self._sequences, self._found = sequences, _find(sequences)
+        # A prompt whose last row is computed alone may end within what others share.
+        decoding = [sequence for sequence in sequences if sequence.is_decoding]
+        if sequences != self._sequences or decoding != self._decoding:
+            self._sequences, self._decoding = sequences, decoding
+            self._found = _find(sequences, decoding)
         return self._found
 
 
@@ -50,11 +54,10 @@ class _Group:
         return (len(self.members) - 1) * self.num_blocks
 
 
-def _find(sequences: list[Sequence]) -> SharedPrefixes:
+def _find(sequences: list[Sequence], decoding: list[Sequence]) -> SharedPrefixes:
     extents: list[tuple[int, int]] = []
     index_of: dict[Sequence, int] = {}
-    # A prompt whose last row is computed alone may end within what others share.
-    for group in _groups([sequence for sequence in sequences if sequence.is_decoding], _MIN_BLOCKS):
+    for group in _groups(decoding, _MIN_BLOCKS):
         start = group.members[0].cache_start
         assert start is not None
         index_of |= dict.fromkeys(group.members, len(extents))

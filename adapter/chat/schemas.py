@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, mod
 
 from adapter.errors import InvalidRequest
 from adapter.request_body import RequestModel
-from adapter.sampling import MAX_INT32, SamplingFields
+from adapter.sampling import GUIDED, MAX_INT32, SamplingFields
 from adapter.tensors import TokenLogprob
 from adapter.wire import UsageCounts
 
@@ -195,10 +195,10 @@ class ChatRequest(SamplingFields):
                 text = f"messages.{i}.name: the model cannot tell two names of the role {message.role!r} apart"
                 raise InvalidRequest(text, param=f"messages.{i}.name")
         self._check_continuation()
-        if self.form and self.guided_json is not None:
-            raise InvalidRequest(
-                "guided_json: is response_format in other words; give one of them", param="guided_json"
-            )
+        for name in GUIDED:
+            if self.form and getattr(self, name) is not None:
+                text = f"{name}: answers are held to response_format already; give one of them"
+                raise InvalidRequest(text, param=name)
         self._check_images()
         return self
 

@@ -88,7 +88,7 @@ class ChatService:
         )
 
     def _responses(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
-        is_translated = body.images or body.form
+        is_translated = body.images or body.form or body.continues
         return self._translated(body, generation) if is_translated else generate(self._triton, [generation])
 
     async def _translated(self, body: ChatRequest, generation: InferRequest) -> AsyncGenerator[Generated, None]:
@@ -125,6 +125,8 @@ def _in_clients_words(error: InvalidRequest, body: ChatRequest) -> InvalidReques
     """The model refuses what it was given; the client gave it in messages, or as the response format."""
     if error.param in ("image", "image_parameters", "mode"):
         param = "messages"
+    elif error.param == "continue_final_message" and body.continue_final_message is None:
+        param = f"messages.{len(body.messages) - 1}.prefix"
     elif error.param in body.form:
         param = "response_format" if error.param == "guided_json_object" else "response_format.json_schema.schema"
     else:

@@ -156,6 +156,12 @@ def test_what_cannot_be_gone_on_with(
     assert triton.seen == []
 
 
+def test_a_model_that_begins_no_answers_says_so(http: httpx.Client, triton: FakeTriton) -> None:
+    triton.fails(grpc.StatusCode.INVALID_ARGUMENT, "continue_final_message: these models know no roles; leave it out")
+    body = {"model": "deepseek-ocr", "messages": [QUESTION, BEGUN | {"prefix": True}]}
+    refused(http.post(CHAT, json=body), "messages.1.prefix", "know no roles")
+
+
 @pytest.mark.parametrize(("path", "body"), [(CHAT, {"messages": [QUESTION]}), (COMPLETIONS, {"prompt": "a"})])
 def test_a_stream_that_waits_is_kept_alive(
     serve: Callable[..., httpx.Client], triton: FakeTriton, path: str, body: dict[str, Any]

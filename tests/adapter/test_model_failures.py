@@ -41,6 +41,11 @@ TEXTS = [
         StatusCode.INVALID_ARGUMENT,
         refusal("model", "this model does not read images"),
     ),
+    (
+        "[request id: a] unexpected inference input 'suffix' for model 'ocr'",
+        StatusCode.INVALID_ARGUMENT,
+        refusal("suffix", "this model fills no gaps"),
+    ),
     ("messages.0.role: odd", StatusCode.INVALID_ARGUMENT, refusal("messages.0.role", "odd")),
     ("unexpected inference input 'x' for model 'coder'", StatusCode.INVALID_ARGUMENT, INTERNAL),
     ("[request id: a] expected 1 inputs but got 0", StatusCode.INVALID_ARGUMENT, INTERNAL),

@@ -50,7 +50,8 @@ def test_what_the_model_gets(
         ({"response_format": {"type": "json_schema"}}, "response_format.json_schema", "is required"),
         ({"response_format": format_of(schema=[])}, "response_format.json_schema.schema", "must be a valid dict"),
         ({"response_format": format_of(name="a b")}, "response_format.json_schema.name", "pattern"),
-        ({"response_format": {"type": "json_object"}, "guided_json": {}}, "guided_json", "in other words"),
+        ({"response_format": {"type": "json_object"}, "guided_json": {}}, "guided_json", "already"),
+        ({"response_format": format_of(), "guided_regex": "a"}, "guided_regex", "already"),
     ],
 )
 def test_what_is_refused(
@@ -82,6 +83,20 @@ def test_the_model_s_refusal_is_in_the_client_s_words(
     assert response.status_code == 400
     error = response.json()["error"]
     assert (error["param"], error["message"]) == (param, f"{param}: can't be held to it")
+
+
+def test_a_schema_that_is_nested_too_deep(http: httpx.Client, triton: FakeTriton) -> None:
+    schema: dict[str, Any] = {}
+    for _ in range(300):
+        schema = {"items": schema}
+    body = {"messages": MESSAGES, "response_format": format_of(schema=schema)}
+    assert http.post(PATH, json=body).json()["error"]["param"] == "guided_json"
+
+
+def test_the_ocr_model_s_rule_against_loops_is_not_put_beside_a_form(http: httpx.Client, triton: FakeTriton) -> None:
+    for fields in ({"response_format": {"type": "json_object"}}, {"guided_regex": "a"}):
+        assert http.post(PATH, json={"model": "deepseek-ocr", "messages": MESSAGES} | fields).status_code == 200
+        assert "no_repeat_ngram_size" not in triton.seen[-1].sampling
 
 
 def test_the_sdk_parses_into_a_model(sdk: openai.OpenAI, triton: FakeTriton) -> None:

@@ -81,10 +81,10 @@ def test_every_answer_is_valid(start_engine: StartEngine, name: str, max_tokens:
 
 def test_what_has_no_end_is_brought_to_one(start_engine: StartEngine) -> None:
     engine = start_engine()
-    schema = {"type": "array", "items": {"type": "string"}, "minItems": 40}
+    schema = {"type": "array", "items": {"type": "string"}, "minItems": 10}
     bias = {str(token): -100 for token in (train_tokenizer().encode("]")[0],)}
-    case = run(engine, PROMPT, guided_json=schema, max_tokens=200, temperature=1.0, seed=1, logit_bias=bias)
-    assert len(json.loads(case.text())) >= 40
+    case = run(engine, PROMPT, guided_json=schema, max_tokens=120, temperature=1.0, seed=1, logit_bias=bias)
+    assert len(json.loads(case.text())) >= 10
     assert case.finish_reasons == {0: "length"}
 
 
@@ -105,6 +105,29 @@ def test_an_end_is_known_behind_every_token(name: str) -> None:
                 break
             assert guide._find_ending(guide._matcher) is not None
     guidance.stop()
+
+
+@pytest.mark.parametrize(("num_prompt_tokens", "max_tokens"), [(3, 5), (250, None)])
+def test_an_answer_that_cannot_be_whole_is_refused(
+    start_engine: StartEngine, num_prompt_tokens: int, max_tokens: int | None
+) -> None:
+    params = {"max_tokens": max_tokens} if max_tokens else {}
+    with pytest.raises(InvalidRequest, match="an answer of this form takes at least") as caught:
+        start_engine().check(Recorder([5] * num_prompt_tokens, guided_json=SCHEMAS["nested"], **params).request)
+    assert caught.value.field == "max_tokens"
+
+
+def test_what_can_be_followed_no_longer_fails_alone(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    lost, free = Recorder(PROMPT, **HOT, guided_regex="[a-z]+x"), Recorder(PROMPT, temperature=0, max_tokens=20)
+    for case in (lost, free):
+        engine.check(case.request)
+    assert lost.request.guide is not None
+    lost.request.guide._matcher.consume_token(0)  # what no answer says: the matcher is in error from now on
+    for case in (lost, free):
+        engine.submit(case.request)
+    assert isinstance(lost.wait().errors[0], InvalidRequest)
+    assert free.wait().finish_reasons == {0: "length"}
 
 
 def test_neighbours_are_not_held_to_it(start_engine: StartEngine) -> None:
@@ -168,7 +191,8 @@ def test_an_answer_ends_with_its_form_even_if_no_token_ends_it(start_engine: Sta
         ({"guided_json": {"type": "object", "unevaluatedItems": False, "if": {}}}, "guided_json"),
         ({"guided_regex": "[a-"}, "guided_regex"),
         ({"guided_grammar": "start: nothing"}, "guided_grammar"),
-        ({"guided_json": SCHEMAS["nested"], "max_tokens": 5}, "max_tokens"),
+        ({"guided_json": {"const": "x" * 70_000}}, "guided_json"),
+        ({"guided_choice": ["x" * 70_000]}, "guided_choice"),
     ],
 )
 def test_what_cannot_be_held_to_is_refused_by_name(form: dict[str, Any], field: str) -> None:

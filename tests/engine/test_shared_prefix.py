@@ -86,6 +86,15 @@ def test_others_are_looked_at_anew(scheduler: Scheduler) -> None:
     assert find(sequences[1:]).extents == ((sequences[1].cache_start, LONG),)
 
 
+def test_those_that_decode_later_are_looked_at_then(scheduler: Scheduler) -> None:
+    sequences = decoding(scheduler, [[7] * LONG + own(i) for i in range(4)])
+    find, computed = PrefixFinder(), sequences[0].num_computed
+    sequences[0].num_computed = 1
+    assert find(sequences) == NO_SHARED_PREFIXES
+    sequences[0].num_computed = computed
+    assert find(sequences).group_of == (0, 0, 0, 0)
+
+
 def test_a_step_knows_its_single_rows(scheduler: Scheduler) -> None:
     sequences = decoding(scheduler, [[7] * LONG + own(i) for i in range(5)])
     prompt = make([7] * LONG + own(9))
