@@ -103,7 +103,7 @@ class StopFinder:
         if found:
             self._held = ""
             return text[: min(found)], True
-        num_held = max(_overlap(text, stop) for stop in self._stops)
+        num_held = max(overlap(text, stop) for stop in self._stops)
         cut = len(text) - num_held
         self._held = text[cut:]
         return text[:cut], False
@@ -114,7 +114,7 @@ class StopFinder:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop`."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):

@@ -20,6 +20,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from engine.chat.answer import END_OF_THOUGHT, AnswerFormat
+from engine.chat.grammar import chat_grammar
+from engine.chat.schemas import Function
+from engine.chat.tool_syntax import schema_of
 from engine.errors import EngineError, InvalidRequest
 from engine.sampling_params import MAX_GRAMMAR, SamplingParams
 
@@ -46,27 +50,49 @@ class Guidance:
         self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, self._num_tokens, sorted(eos_token_ids) or None)
         found = (tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids for text in _CLOSERS)
         self._closers = [ids[0] for ids in found if len(ids) == 1 and ids[0] < vocab_size]
+        self._end_of_thought: list[int] = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
+        added = tokenizer.backend_tokenizer.get_added_tokens_decoder().items()
+        self._added_tokens = {token.content: f"<[{i}]>" for i, token in added if i < vocab_size}
         self._pool = ThreadPoolExecutor(1, "masks")
 
-    def guide(self, params: SamplingParams) -> Guide | None:
+    def guide(self, params: SamplingParams, answer_format: AnswerFormat | None = None) -> Guide | None:
         """What a request's answers are held to; None where they are free. It takes milliseconds to make.
 
         Raises:
             InvalidRequest: names the field whose form is not understood, or can't be held to.
         """
-        if params.guided is None:
+        holds_calls = answer_format is not None and answer_format.holds_calls
+        if params.guided is None and not holds_calls:
             return None
-        field, form = params.guided
+        field, form = params.guided or ("tools", None)
         try:
-            grammar = _grammar(field, form)
+            grammar = None if params.guided is None else _grammar(field, form)
         except ValueError as error:
             raise _cannot(field, str(error)) from error
+        if answer_format:
+            if answer_format.holds_calls:
+                self._check_tools(answer_format.functions)
+            grammar = chat_grammar(answer_format, grammar, _of_schema, self._added_tokens)
+        assert grammar is not None
+        end_of_thought = self._end_of_thought if answer_format and answer_format.thinking else []
+        return Guide(field, self._matcher(field, grammar), self._closers, self._eos_token_id, end_of_thought)
+
+    def _check_tools(self, functions: Sequence[Function]) -> None:
+        """Say which function it is whose arguments can't be held to their schema."""
+        for function in functions:
+            grammar = _of_schema(schema_of(function))
+            try:
+                self._matcher("tools", grammar)
+            except InvalidRequest as error:
+                raise InvalidRequest("tools", f"{function.name}: {error.sentence}") from error
+
+    def _matcher(self, field: str, grammar: str) -> LLMatcher:
         if len(grammar) > MAX_GRAMMAR:
             raise InvalidRequest(field, f"it is longer than {MAX_GRAMMAR} characters")
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise _cannot(field, matcher.get_error())
-        return Guide(field, matcher, self._closers, self._eos_token_id)
+        return matcher
 
     def begin_masks(self, guides: Sequence[Guide | None]) -> Future[Tensor] | None:
         """`[num_guides, vocab_size]`, True for what may come, of those that are; None where none is."""
@@ -88,12 +114,16 @@ def _cannot(field: str, reason: str) -> InvalidRequest:
     return InvalidRequest(field, f"answers can't be held to it: {' '.join(reason.split())[:_MAX_SHOWN]}")
 
 
+def _of_schema(schema: Any) -> str:
+    return LLMatcher.grammar_from_json_schema(schema, defaults=_JSON)  # type: ignore[arg-type]
+
+
 def _grammar(field: str, form: Any) -> str:
     match field:
         case "guided_json":
-            return LLMatcher.grammar_from_json_schema(form, defaults=_JSON)  # type: ignore[arg-type]
+            return _of_schema(form)
         case "guided_json_object":
-            return LLMatcher.grammar_from_json_schema({"type": "object"}, defaults=_JSON)  # type: ignore[arg-type]
+            return _of_schema({"type": "object"})
         case "guided_regex":
             return grammar_from("regex", form)
         case "guided_choice":
@@ -105,10 +135,20 @@ def _grammar(field: str, form: Any) -> str:
 class Guide:
     """Follows one answer: knows what may come next, and brings the answer to an end in time."""
 
-    def __init__(self, field: str, matcher: LLMatcher, closers: Sequence[int], eos_token_id: int) -> None:
-        """`field`: the one that says what the form is; `closers`: tokens that may end an answer soon."""
+    def __init__(
+        self,
+        field: str,
+        matcher: LLMatcher,
+        closers: Sequence[int],
+        eos_token_id: int,
+        end_of_thought: Sequence[int] = (),
+    ) -> None:
+        """`field`: the one that says what the form is; `closers`: tokens that may end an answer soon.
+
+        `end_of_thought`: tokens that end what an answer may begin with, whatever is in it.
+        """
         self._field, self._matcher = field, matcher
-        self._closers, self._eos_token_id = closers, eos_token_id
+        self._closers, self._eos_token_id, self._end_of_thought = closers, eos_token_id, list(end_of_thought)
         self._ending = self._find_ending(matcher)
         """Tokens that end the answer from here; None where they are not known."""
         self.num_shortest = None if self._ending is None else len(self._ending)
@@ -162,6 +202,14 @@ class Guide:
 
     def _find_ending(self, matcher: LLMatcher) -> list[int] | None:
         """A short way to an end, if there is one."""
+        end = self._end_of_thought
+        if end and matcher.validate_tokens(end) == len(end):
+            after = matcher.deep_copy()
+            if after.consume_tokens(end) and (ending := self._find_plain_ending(after)) is not None:
+                return end + ending
+        return self._find_plain_ending(matcher)
+
+    def _find_plain_ending(self, matcher: LLMatcher) -> list[int] | None:
         matcher, tokens = matcher.deep_copy(), list[int]()
         for _ in range(_MOST_CLOSERS):
             forced = matcher.compute_ff_tokens()

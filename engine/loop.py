@@ -137,7 +137,7 @@ class Engine:
             )
         if params.min_tokens > room:
             raise InvalidRequest("min_tokens", f"only {room} tokens fit into the context; ask for at most that")
-        request.guide = self._guidance.guide(params)
+        request.guide = self._guidance.guide(params, request.prompt.answer_format)
         shortest = request.guide.num_shortest if request.guide else None
         if shortest is not None and shortest > min(params.max_tokens or room, room):
             raise InvalidRequest(
@@ -248,6 +248,8 @@ class Engine:
                     self._fail([sequence], error)
                     continue
                 output = self._extend(sequence, place, token)
+                if sequence.parser:
+                    output = _read(output, sequence)
                 if output.finish_reason:
                     self._finish(sequence, output)
                 else:
@@ -332,3 +334,21 @@ class Engine:
         with self._room:
             self._num_inside -= num_sequences
             self._room.notify_all()
+
+
+def _read(output: Output, sequence: Sequence) -> Output:
+    """What an output adds to an answer that is more than text."""
+    parser = sequence.parser
+    assert parser is not None
+    is_reasoning = parser.is_reasoning
+    text, reasoning, calls = parser.decode(output.text)
+    # Both marks are the thought's.
+    if is_reasoning or parser.is_reasoning:
+        sequence.request.num_reasoning_tokens += output.num_tokens
+    finish_reason = output.finish_reason
+    if finish_reason:
+        last = parser.flush()
+        text, reasoning, calls = text + last.text, reasoning + last.reasoning, calls + last.calls
+        if finish_reason == "stop" and parser.has_calls:
+            finish_reason = "tool_calls"
+    return output._replace(text=text, reasoning=reasoning, calls=calls, finish_reason=finish_reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -11,10 +12,11 @@ from engine.sampling_params import SamplingParams
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.chat.answer import AnswerFormat, CallPiece
     from engine.guidance import Guide
     from engine.images import ImageViews, ViewLayout
 
-FinishReason = Literal["stop", "length", "repetition", "cancelled"]
+FinishReason = Literal["stop", "length", "tool_calls", "repetition", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Output(NamedTuple):
     num_tokens: int
     logprob: TokenLogprob | None = None
     finish_reason: FinishReason | None = None
+    reasoning: str = ""
+    calls: Sequence[CallPiece] = ()
 
 
 class Listener(Protocol):
@@ -66,6 +70,8 @@ class Prompt:
 
     tokens: list[int]
     images: tuple[PromptImage, ...] = ()
+    answer_format: AnswerFormat | None = None
+    """How answers are to be read; None: as plain text."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +89,8 @@ class Request:
     is_cancelled: bool = False
     num_cached_tokens: int = 0
     """Of the prompt, those that an earlier request had computed."""
+    num_reasoning_tokens: int = 0
+    """Of the output, those of thoughts."""
     num_unfinished: int = field(init=False)
 
     def __post_init__(self) -> None:

@@ -13,6 +13,7 @@ from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
 
 if TYPE_CHECKING:
+    from engine.chat.answer import AnswerParser
     from engine.guidance import Guide
     from engine.penalties import Penalties
 
@@ -36,6 +37,7 @@ class Sequence:
     loop_detector: LoopDetector | None = None
     penalties: Penalties | None = None
     guide: Guide | None = None
+    parser: AnswerParser | None = None
     shares_prefix: bool = True
     """Whether what is computed for it may serve others, and the other way round."""
     tokens: list[int] = field(init=False)

@@ -26,7 +26,7 @@ from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, Request
-from engine.response import ChoicePiece, logprobs_json
+from engine.response import ChoicePiece, calls_json, logprobs_json
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
 from engine.triton_inputs import Inputs
@@ -168,7 +168,8 @@ class CoderModel(EngineModel):
         if name == "input_ids":
             return Prompt(self._encoder.encode_ids(inputs.array(name).tolist())), None
         if name == "chat":
-            return Prompt(self._encoder.encode_chat(inputs.data(name))), None
+            tokens, answer_format = self._encoder.encode_chat(inputs.data(name))
+            return Prompt(tokens, answer_format=None if answer_format.is_plain else answer_format), None
         text = inputs.string(name)
         if inputs.has("suffix"):
             return Prompt(self._encoder.encode_infill(text, inputs.string("suffix"))), text
@@ -269,6 +270,10 @@ class TritonReply:
             outputs["finish_reason"] = _texts([piece.finish_reason or "" for piece in said])
         if any([piece.logprobs for piece in said]):
             outputs["logprobs"] = _texts([logprobs_json(piece.logprobs, self._token_bytes) for piece in said])
+        if any([piece.reasoning for piece in said]):
+            outputs["reasoning_content"] = _texts([piece.reasoning for piece in said])
+        if any([piece.calls for piece in said]):
+            outputs["tool_calls"] = _texts([calls_json(piece.calls) if piece.calls else "" for piece in said])
         if self.cumulative_logprobs is not None:
             for choice, piece in pieces.items():
                 self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.logprobs)
@@ -278,6 +283,8 @@ class TritonReply:
             outputs["num_input_tokens"] = np.array([[self.request.num_prompt_tokens]], np.uint32)
             outputs["num_output_tokens"] = np.array([[self._num_output_tokens]], np.uint32)
             outputs["num_cached_tokens"] = np.array([[self.request.num_cached_tokens]], np.uint32)
+            if self.request.num_reasoning_tokens:
+                outputs["num_reasoning_tokens"] = np.array([[self.request.num_reasoning_tokens]], np.uint32)
             self._counters.add(self.request)
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)
