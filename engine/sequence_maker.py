@@ -35,9 +35,7 @@ class SequenceMaker:
             Sequence(
                 request,
                 choice,
-                TextStream(
-                    make_detokenizer(self._tokenizer, self.token_bytes, skips_special_tokens), params.stop
-                ),
+                TextStream(make_detokenizer(self._tokenizer, self.token_bytes, skips_special_tokens), params.stop),
                 max_tokens,
                 self._ngram_rule(params),
                 self._loop_detector(params),
