@@ -11,6 +11,10 @@ R1 = (
     "{% if add_generation_prompt %}<｜Assistant｜><think>\n{% endif %}"
 )
 """DeepSeek-R1: thinks always, knows calls in the history, is told of its functions by nobody."""
+R1_TOKENS = (
+    *("<think>", "</think>", "<｜User｜>", "<｜Assistant｜>", "<｜tool▁sep｜>"),
+    *("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
+)
 
 V31 = (
     "{% if thinking is not defined %}{% set thinking = false %}{% endif %}{{ bos_token }}{% for m in messages %}"
