@@ -19,6 +19,13 @@ KEEP_ALIVE_S = 15.0
 """Proxies cut connections that are silent for longer."""
 
 
+def events_docs(example: str) -> dict[str, Any]:
+    """The content of an answer that is a stream of events, for the OpenAPI document: the schema is of one event."""
+    fields = {"event": {"type": "string"}, "data": {"type": "string"}}
+    event = {"type": "object", "properties": fields, "required": ["data"]}
+    return {"text/event-stream": {"schema": event, "example": example}}
+
+
 class EventStream(Response):
     """Sends `events`, each whole SSE events as bytes, then `[DONE]`; a comment whenever nothing has come for a while.
 

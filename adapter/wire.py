@@ -9,6 +9,7 @@ from typing import Any
 import orjson
 
 from adapter.errors import FAILURE_DOCS
+from adapter.sse import events_docs
 from adapter.tensors import Delta, Generated, Usage
 
 
@@ -79,11 +80,13 @@ class Chunks(ABC):
     def _event(self, delta: Delta) -> bytes: ...
 
 
+_EXAMPLE = 'data: {"id": ...}\n\ndata: [DONE]\n\n'
+
+
 def answer_responses(whole: type) -> dict[int | str, dict[str, Any]]:
     """How an endpoint that generates answers, for the OpenAPI document."""
-    stream = {"schema": {"type": "string"}, "example": 'data: {"id": ...}\n\ndata: [DONE]\n\n'}
     description = "The whole answer; with `stream`, chunks of it as server-sent events."
     return {
-        200: {"model": whole, "description": description, "content": {"text/event-stream": stream}},
+        200: {"model": whole, "description": description, "content": events_docs(_EXAMPLE)},
         "default": FAILURE_DOCS,
     }

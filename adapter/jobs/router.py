@@ -18,9 +18,10 @@ from adapter.jobs.service import URL, JobService
 from adapter.ocr.form import form_body_docs, only_query
 from adapter.ocr.schemas import OcrAnswer
 from adapter.request_body import JSON
+from adapter.sse import events_docs
 
 _BODY = form_body_docs() | {JSON: {"schema": {"$ref": "#/components/schemas/OcrRequest"}}}
-_EVENTS = {"schema": {"type": "string"}, "example": 'id: 1\ndata: {"type": "page", "page": 1, "status": "done"}\n\n'}
+_EVENTS = events_docs('id: 1\ndata: {"type": "page", "page": 1, "status": "done"}\n\n')
 _PAGE_NUMBER = re.compile(r"[0-9]{1,9}")
 
 
@@ -63,7 +64,7 @@ def jobs_router(service: JobService) -> APIRouter:
         "/{job_id}/events",
         summary="A job's progress as it goes on",
         response_model=None,
-        responses={200: {"description": "Server-sent events.", "content": {"text/event-stream": _EVENTS}}},
+        responses={200: {"description": "Server-sent events.", "content": _EVENTS}},
     )
     async def events(
         job_id: str, query: Annotated[EventsQuery, Query()], last_event_id: Annotated[str | None, Header()] = None

@@ -58,6 +58,11 @@ class Seen:
         return json.loads(self.inputs["sampling_parameters"])
 
     @property
+    def chat(self) -> dict[str, Any]:
+        chat: dict[str, Any] = json.loads(self.inputs["chat"])
+        return chat
+
+    @property
     def image(self) -> bytes:
         (image,) = self.inputs["image"]
         assert isinstance(image, bytes)
