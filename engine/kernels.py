@@ -6,7 +6,7 @@ is made for many rows of one sequence. The first call for each kind of tensors c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count, pairwise
@@ -85,6 +85,29 @@ def argmax(x: Tensor) -> Tensor:
     return out
 
 
+def draw(x: Tensor, rows: Sequence[int], how: Sequence[tuple[float, int, float, float, float]], tokens: Tensor) -> None:
+    """Draw from the distributions of some rows.
+
+    Args:
+        x: logits, `[num_rows, size]`, float32.
+        rows: those to draw for.
+        how: for each of them its temperature, `top_k`, `top_p`, `min_p`, and the point of 0 to 1 that is drawn.
+        tokens: `[num_rows]`, int64, the most likely ones, which are replaced.
+    """
+    temperatures, top_ks, top_ps, min_ps, points = zip(*how, strict=True)
+    floats = np.array(temperatures, np.float32), np.array(top_ks), np.array(top_ps), np.array(min_ps, np.float32)
+    _in_parts(
+        loops.draw,
+        len(rows),
+        len(rows) * x.shape[1],
+        array(x),
+        np.array(rows),
+        *floats,
+        np.array(points),
+        array(tokens),
+    )
+
+
 def forbid(x: Tensor, rows: Tensor, masks: Tensor) -> None:
     """Set to -inf, in some rows of `[num_rows, size]`, what has no bit in `[len(rows), num_words]`, int32."""
     _in_parts(loops.forbid, len(rows), len(rows) * x.shape[1], array(x), array(rows), array(masks))
@@ -93,7 +116,8 @@ def forbid(x: Tensor, rows: Tensor, masks: Tensor) -> None:
 def warm_up(keys: Tensor, values: Tensor) -> None:
     """Compile what a first step does not need, for a cache that is still empty: `[num_heads, max_tokens, dim]` each."""
     if takes(keys):
-        argmax(torch.zeros(1, 2))
+        tokens = argmax(torch.zeros(1, 2))
+        draw(torch.zeros(1, 2), [0], [(1.0, 1, 1.0, 0.0, 0.0)], tokens)
         forbid(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int32))
     if sees_shared(keys, values):
         rows = [x.new_zeros(2, len(x) + 1, x.shape[2])[:, : len(x)] for x in (keys, values)]  # part of wider ones

@@ -340,6 +340,128 @@ def argmax(first: int, last: int, x: Array, out: Array) -> None:
 
 
 @_loop
+def draw(
+    first: int,
+    last: int,
+    x: Array,
+    rows: Array,
+    temperatures: Array,
+    top_ks: Array,
+    top_ps: Array,
+    min_ps: Array,
+    points: Array,
+    tokens: Array,
+) -> None:
+    """Over some rows of logits `x [num_rows, size]`: the token at a point of 0 to 1 of the row's distribution.
+
+    `tokens [num_rows]` has the most likely ones, which stay where logits are not finite.
+    """
+    size = x.shape[1]
+    weights = np.empty(size, np.float32)
+    for i in range(first, last):
+        logits, highest = x[rows[i]], x[rows[i], tokens[rows[i]]]
+        if not abs(highest) < np.inf:
+            continue
+        total = _weigh(logits, highest, np.float32(1) / temperatures[i], min_ps[i], weights)
+        if not total < np.inf:
+            continue
+        lowest: Any = np.float32(0)
+        num_lowest = 0
+        if top_ks[i] < size or top_ps[i] < 1:
+            lowest, num_lowest, total = _cut(weights, top_ks[i], top_ps[i], total)
+        tokens[rows[i]] = _at(weights, lowest, num_lowest, points[i] * total)
+
+
+@_loop
+def _weigh(logits: Array, highest: Any, sharpness: Any, floor: Any, weights: Array) -> float:
+    """Relative to the highest, which weighs 1; what weighs less than `floor` weighs nothing. Returns their sum."""
+    total, part_size = 0.0, 1024
+    for begin in range(0, len(logits), part_size):
+        part, out = logits[begin : begin + part_size], weights[begin : begin + part_size]
+        part_sum = np.float32(0)
+        for i in range(len(part)):
+            power = (part[i] - highest) * sharpness
+            weight = _exp(power)
+            weight = np.float32(0) if (power < np.float32(-80)) | (weight < floor) else weight
+            out[i] = weight
+            part_sum += weight
+        total += part_sum
+    return total
+
+
+@_loop
+def _cut(weights: Array, top_k: int, top_p: float, total: float) -> Any:
+    """The lowest weight among the `top_k` highest, and of those the fewest that hold `top_p` of their sum.
+
+    Returns it, how many of that weight are among them, and what they hold. The weights, of 0 to 1, are counted in
+    classes of a 16th of an octave, and only those of the class where the cut is are sorted.
+    """
+    counts, sums = np.zeros(2048, np.int64), np.zeros(2048)
+    for weight in weights:
+        if weight > 0:
+            index = _class(weight)
+            counts[index] += 1
+            sums[index] += weight
+    lowest, num_lowest = np.float32(0), 0
+    if top_k < counts.sum():
+        index, num_kept, kept = 0, 0, 0.0
+        while num_kept + counts[index] < top_k:
+            num_kept += counts[index]
+            kept += sums[index]
+            index += 1
+        best = _of_class(weights, index, counts[index])[: top_k - num_kept]
+        lowest, num_lowest, total = best[-1], (best == best[-1]).sum(), kept + best.sum()
+    if top_p < 1:
+        index, kept = 0, 0.0
+        while index < len(sums) - 1 and (kept + sums[index] < top_p * total or not counts[index]):
+            kept += sums[index]
+            index += 1
+        if not counts[index]:  # rounded: all of them are wanted
+            return lowest, num_lowest, total
+        best = _of_class(weights, index, counts[index])
+        num_best = 1
+        while num_best < len(best) and kept + best[num_best - 1] < top_p * total:
+            kept += best[num_best - 1]
+            num_best += 1
+        best = best[:num_best]
+        lowest, num_lowest, total = best[-1], (best == best[-1]).sum(), kept + best[-1]
+    return lowest, num_lowest, total
+
+
+@_loop
+def _class(weight: Any) -> Any:
+    """0 for the weight 1, higher for lower ones."""
+    return (np.uint32(0x3F800000) - _as_bits(weight)) >> np.uint32(19)
+
+
+@_loop
+def _of_class(weights: Array, index: int, count: int) -> Array:
+    """All weights of a class, the highest first."""
+    found, num_found = np.empty(count, np.float32), 0
+    for weight in weights:
+        if weight > 0 and _class(weight) == index:
+            found[num_found] = weight
+            num_found += 1
+    return np.sort(found)[::-1]
+
+
+@_loop
+def _at(weights: Array, lowest: Any, num_lowest: int, target: float) -> int:
+    """Where the sum of all weights above the lowest, and of some that equal it, passes a target."""
+    passed, token = 0.0, 0
+    for i in range(len(weights)):
+        weight = weights[i]
+        if weight < lowest or weight == 0 or (weight == lowest and num_lowest == 0):
+            continue
+        num_lowest -= weight == lowest
+        passed += weight
+        token = i
+        if passed > target:
+            break
+    return token
+
+
+@_loop
 def forbid(first: int, last: int, x: Array, rows: Array, masks: Array) -> None:
     """Over some rows of `x [num_rows, size]`: -inf where the bit in `masks [len(rows), num_words]` is 0."""
     for i in range(first, last):

@@ -97,8 +97,11 @@ class Sampler:
             _forbid(logits, [row for row, sequence in enumerate(sequences) if sequence.guide], masks.result())
         tokens = kernels.argmax(logits) if kernels.takes(logits) else logits.argmax(-1)
         rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
-        drawing = Drawing(logits, sequences, rows) if rows else None
-        if drawing:
+        drawing = None
+        if rows and kernels.takes(logits):
+            kernels.draw(logits, rows, [_how(sequences[row], logits.shape[1]) for row in rows], tokens)
+        elif rows:
+            drawing = Drawing(logits, sequences, rows)
             drawing.put_into(tokens)
         return Sampled(sequences, tokens, drawing, logprobs)
 
@@ -119,6 +122,13 @@ class Sampler:
             logits.index_fill_(0, ends, -torch.inf)
 
 
+def _how(sequence: Sequence, vocab_size: int) -> tuple[float, int, float, float, float]:
+    """What `kernels.draw` wants to know."""
+    params = sequence.request.params
+    top_k = params.top_k if params.top_k > 0 else vocab_size
+    return params.temperature, top_k, params.top_p, params.min_p, sequence.draw()
+
+
 def _forbid(logits: Tensor, rows: list[int], masks: Tensor) -> None:
     """Rule out, in some rows, what has no bit in `[len(rows), num_words]`."""
     if kernels.takes(logits):
@@ -135,7 +145,7 @@ def unpacked(masks: Tensor, size: int) -> Tensor:
 
 
 class Drawing:
-    """Draws for those rows of the adjusted logits that are not greedy."""
+    """Draws for those rows of the adjusted logits that are not greedy, where the compiled loops can't."""
 
     def __init__(self, logits: Tensor, sequences: list[Sequence], rows: list[int]) -> None:
         self._rows = rows
