@@ -7,8 +7,9 @@ from typing import Any
 
 import orjson
 
-from adapter.jobs.database import open_database, transaction
+from adapter.jobs.database import open_database
 from adapter.jobs.records import Failure, Job, NewJob, PageProgress, PageRecord, Status, Totals
+from adapter.storage.database import transaction
 from adapter.tensors import Usage
 
 _JOB = """SELECT id, model, fields, field, declared_type, file_name, numbers, status,
