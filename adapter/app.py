@@ -51,7 +51,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     documents = DocumentReader(settings)
     fetcher = ImageFetcher(settings)
     reader = PageReader(triton, settings)
-    jobs = JobService(triton, catalog, reader, documents, settings)
+    jobs = JobService(triton, catalog, reader, documents, access.ledger, settings)
     running = RunningRequests()
 
     @asynccontextmanager

@@ -55,6 +55,7 @@ class AccessControl:
 
     async def _answer_metered(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
+        record.is_charged = True
 
         async def send_metered(message: Message) -> None:
             if message["type"] == "http.response.start":
