@@ -99,7 +99,7 @@ class Visit:
     def _enter(self) -> None:
         running, limit = self._meter.num_running, self._client.limits.max_concurrent_requests
         if limit is not None and running[self._client.id] >= limit:
-            text = f"{limit} requests are running, the most there may be at once; wait for one to end."
+            text = f"Too many requests are running, at most {limit} at once may; wait for one to end."
             raise RateLimited(text, self._meter.retry_after_s)
         running[self._client.id] += 1
         self._is_running = True

@@ -3,17 +3,24 @@
 import math
 import time
 from dataclasses import dataclass
-from typing import Literal, TypeAlias, get_args
+from typing import Any, Final, Literal, TypeAlias, get_args
 
 from limits import RateLimitItem, RateLimitItemPerMinute
+from limits.aio.storage import Storage
 from limits.aio.strategies import FixedWindowRateLimiter
 from limits.errors import StorageError
 from limits.storage import storage_from_string
+from redis.asyncio import ConnectionPool
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
 
 from adapter.access.errors import RatesUnavailable
 from adapter.access.keys import KeyLimits
 
 Kind: TypeAlias = Literal["requests", "tokens"]
+
+MEMORY: Final = "memory://"
+_REDIS_TIMEOUT_S = 2.0
 
 RATE_HEADERS = [f"x-ratelimit-{name}-{kind}" for kind in get_args(Kind) for name in ("limit", "remaining", "reset")]
 
@@ -43,10 +50,23 @@ class Rates:
     """Raises `RatesUnavailable`. `client_id` is a key's id, or an address where there are no keys."""
 
     def __init__(self, storage_url: str) -> None:
-        # One client library of several that it could use.
-        options = {"implementation": "redispy"} if storage_url.startswith("redis") else {}
+        self._pool: ConnectionPool | None = None
+        options: dict[str, Any] = {}
+        if storage_url != MEMORY:
+            self._pool = ConnectionPool.from_url(
+                storage_url,
+                socket_connect_timeout=_REDIS_TIMEOUT_S,
+                socket_timeout=_REDIS_TIMEOUT_S,
+                retry=Retry(NoBackoff(), 1),  # once, for a connection that was closed meanwhile
+            )
+            options = {"implementation": "redispy", "connection_pool": self._pool}
         storage = storage_from_string(f"async+{storage_url}", wrap_exceptions=True, **options)
+        assert isinstance(storage, Storage), "async+ asks for one"
         self._limiter = FixedWindowRateLimiter(storage)
+
+    async def close(self) -> None:
+        if self._pool is not None:
+            await self._pool.aclose()
 
     async def count_request(self, client_id: str, limits: KeyLimits) -> bool:
         """False: it is one too many."""

@@ -23,7 +23,8 @@ class AccessService:
         defaults = settings.key_limits
         self.keyring = Keyring(self._store, configured(settings.api_key or ()))
         self.ledger = Ledger(self._store, defaults)
-        self.meter = Meter(Rates(settings.rate_limit_storage), self.ledger, defaults, settings.retry_after_s)
+        self._rates = Rates(settings.rate_limit_storage)
+        self.meter = Meter(self._rates, self.ledger, defaults, settings.retry_after_s)
 
     async def start(self) -> None:
         """A database that can't be opened lets nobody in: it is said here, and tried again by every request."""
@@ -33,4 +34,5 @@ class AccessService:
             logger.error("nobody is let in: %s", error.cause)
 
     async def stop(self) -> None:
+        await self._rates.close()
         await self._store.close()
