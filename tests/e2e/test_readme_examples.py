@@ -49,6 +49,8 @@ def test_there_is_a_curl_for_each_endpoint() -> None:
         "/health",
         "/health/live",
         "/health/ready",
+        "/metrics",
+        "/user/balance",
         "/ocr",
         "/ocr/file",
         "/ocr/stream",
