@@ -222,6 +222,25 @@ def test_pages_that_were_read_for_a_client_that_went_away(run: Any, path: Path, 
         assert charged(path, key) == (2 * USAGE[0], 2 * USAGE[1])
 
 
+def test_a_page_that_nobody_waited_for(run: Any, path: Path, triton: FakeTriton) -> None:
+    key = make_key(path)
+    gate = triton.hangs()
+
+    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        yield answer("Hello", usage=(5, 1, 0))
+        yield answer(" world", usage=(5, 2, 0))
+        await gate.passed()
+
+    triton.reply = reply
+    with run(key) as http:
+        with http.stream("POST", "/ocr/stream", json={"image_base64": base64_of(png())}) as response:
+            lines = response.iter_lines()
+            while "world" not in next(lines):
+                pass
+        until(lambda: charged(path, key) != (0, 0))
+    assert charged(path, key) == (5, 2)
+
+
 def test_a_ledger_that_can_not_be_read_lets_nobody_in(run: Any, path: Path, triton: FakeTriton) -> None:
     key = make_key(path, limits=KeyLimits(budget_tokens=1))
     with run(key) as http:
