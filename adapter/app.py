@@ -84,6 +84,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     app.include_router(metrics_router(metrics))
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     install_handlers(app)
+    _add_middleware(app, settings, access, metrics, running)
+    return app
+
+
+def _add_middleware(
+    app: FastAPI, settings: Settings, access: AccessService, metrics: Metrics, running: RunningRequests
+) -> None:
+    """The last is the outermost: pages of other origins may ask without a key, and whatever is refused is logged."""
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, max_document_bytes=settings.max_document_body_bytes
     )
@@ -98,4 +106,3 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_headers=["*"],
         expose_headers=["Location", "Retry-After", "x-request-id", *RATE_HEADERS],
     )
-    return app

@@ -5,8 +5,8 @@ import json
 import random
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,11 @@ import pytest
 
 from adapter.access.keys import KeyLimits
 from adapter.access.store import Charge, KeyStore
-from adapter.settings import Settings
 from adapter.tensors import Usage
-from tests.adapter.access_keys import BODY, CHAT, bearer, charged, make_key
-from tests.adapter.conftest import WAIT_S, Adapter, Loop
+from tests.adapter.access_keys import BODY, CHAT, Runs, bearer, charged, make_key, refused_as_spent
+from tests.adapter.conftest import WAIT_S, Loop
 from tests.adapter.fake_triton import USAGE, FakeTriton, Seen, answer
-from tests.adapter.jobs_app import create, until, wait_for_end
+from tests.adapter.jobs_app import until
 from tests.adapter.ocr_pages import base64_of, by_page, png, tiff
 from tests.adapter.sse_reading import read_events
 
@@ -34,25 +33,13 @@ Serve = Callable[..., httpx.Client]
 
 
 @pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "keys.db"
+def run(loop: Loop, triton: FakeTriton, tmp_path: Path) -> Runs:
+    return Runs(loop, triton, tmp_path)
 
 
 @pytest.fixture
-def run(loop: Loop, triton: FakeTriton, path: Path, tmp_path: Path) -> Callable[..., Any]:
-    """An adapter that ends before the test does."""
-
-    @contextmanager
-    def running(key: str, **settings: Any) -> Iterator[httpx.Client]:
-        own = {"triton_url": f"127.0.0.1:{triton.port}", "keys_db": str(path), "jobs_dir": str(tmp_path / "jobs")}
-        adapter = Adapter(loop, Settings(**own | settings))
-        try:
-            with httpx.Client(base_url=adapter.url, timeout=WAIT_S, headers=bearer(key)) as client:
-                yield client
-        finally:
-            adapter.stop()
-
-    return running
+def path(run: Runs) -> Path:
+    return run.path
 
 
 def balance(http: httpx.Client) -> Any:
@@ -66,14 +53,7 @@ def balance_of(num_tokens: int) -> Any:
     return {"is_available": num_tokens > 0, "balance_infos": [info | {"topped_up_balance": "0"}]}
 
 
-def refused(response: httpx.Response) -> None:
-    assert response.status_code == 402, response.text
-    error = response.json()["error"]
-    assert error["code"] == "insufficient_quota"
-    assert error["message"].startswith("Insufficient Balance: ")
-
-
-def test_a_budget_is_spent(run: Any, path: Path, triton: FakeTriton) -> None:
+def test_a_budget_is_spent(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path, limits=KeyLimits(budget_tokens=NUM_TOKENS + 1))
     with run(key) as http:
         assert balance(http) == balance_of(NUM_TOKENS + 1)
@@ -82,16 +62,16 @@ def test_a_budget_is_spent(run: Any, path: Path, triton: FakeTriton) -> None:
         assert http.post(CHAT, json=BODY).status_code == 200, "what is begun is finished"
         assert balance(http) == balance_of(0)
         for url in (CHAT, "/chat/completions", "/beta/completions", "/ocr", "/ocr/jobs", "/v1/ocr"):
-            refused(http.post(url, json=BODY))
+            refused_as_spent(http.post(url, json=BODY))
         assert http.get("/v1/models").status_code == 200
     assert len(triton.seen) == 2
     assert charged(path, key) == (10, 6)
     with run(key) as http:
-        refused(http.post(CHAT, json=BODY))
+        refused_as_spent(http.post(CHAT, json=BODY))
         assert balance(http) == balance_of(0)
 
 
-def test_the_sdk_says_so(run: Any, path: Path) -> None:
+def test_the_sdk_says_so(run: Runs, path: Path) -> None:
     key = make_key(path, limits=KeyLimits(budget_tokens=1))
     with run(key) as http:
         http.post(CHAT, json=BODY)
@@ -102,7 +82,7 @@ def test_the_sdk_says_so(run: Any, path: Path) -> None:
             assert caught.value.status_code == 402
 
 
-def test_a_key_without_a_budget(run: Any, path: Path) -> None:
+def test_a_key_without_a_budget(run: Runs, path: Path) -> None:
     key = make_key(path)
     with run(key) as http:
         http.post(CHAT, json=BODY)
@@ -114,19 +94,19 @@ def test_a_server_without_keys(serve: Serve) -> None:
     assert serve().get("/user/balance").json() == FREE
 
 
-def test_the_setting_is_every_key_s(run: Any, path: Path) -> None:
+def test_the_setting_is_every_key_s(run: Runs, path: Path) -> None:
     key = make_key(path, "bob", KeyLimits(budget_tokens=100))
     configured = "a-configured-key"
     with run(configured, api_key=[configured], budget_tokens=NUM_TOKENS) as http:
         assert http.post(CHAT, json=BODY).status_code == 200
-        refused(http.post(CHAT, json=BODY))
+        refused_as_spent(http.post(CHAT, json=BODY))
         assert http.post(CHAT, json=BODY, headers=bearer(key)).status_code == 200
     with run(configured, api_key=["another-key", configured], budget_tokens=NUM_TOKENS) as http:
-        refused(http.post(CHAT, json=BODY))
+        refused_as_spent(http.post(CHAT, json=BODY))
     assert charged(path, configured) == charged(path, key) == (5, 3)
 
 
-def test_other_processes_charges_count(run: Any, path: Path) -> None:
+def test_other_processes_charges_count(run: Runs, path: Path) -> None:
     key = make_key(path, limits=KeyLimits(budget_tokens=100))
     with run(key) as http, run(key) as other:
         for client in (http, other, http):
@@ -134,7 +114,7 @@ def test_other_processes_charges_count(run: Any, path: Path) -> None:
         assert balance(http) == balance(other) == balance_of(100 - 3 * NUM_TOKENS)
 
 
-def test_what_fails_before_it_generates_is_free(run: Any, path: Path, triton: FakeTriton) -> None:
+def test_what_fails_before_it_generates_is_free(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path)
     with run(key) as http:
         http.post(CHAT, json={"messages": []})
@@ -143,7 +123,7 @@ def test_what_fails_before_it_generates_is_free(run: Any, path: Path, triton: Fa
     assert charged(path, key) == (0, 0)
 
 
-def test_a_budget_that_is_spent_in_mid_stream(run: Any, path: Path, triton: FakeTriton) -> None:
+def test_a_budget_that_is_spent_in_mid_stream(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path, limits=KeyLimits(budget_tokens=NUM_TOKENS))
     gate = triton.hangs("Hello")
     asked = BODY | {"stream": True, "stream_options": {"include_usage": True}}
@@ -152,16 +132,34 @@ def test_a_budget_that_is_spent_in_mid_stream(run: Any, path: Path, triton: Fake
             assert gate.reached.wait(WAIT_S)
             triton.says("x")
             assert http.post(CHAT, json=BODY).status_code == 200
-            refused(http.post(CHAT, json=BODY))
+            refused_as_spent(http.post(CHAT, json=BODY))
             gate.open()
             *_, last, done = read_events(response)
         assert done == "[DONE]"
         assert last["usage"]["total_tokens"] == NUM_TOKENS
-        refused(http.post(CHAT, json=BODY))
+        refused_as_spent(http.post(CHAT, json=BODY))
     assert charged(path, key) == (10, 6)
 
 
-def test_the_ledger_is_what_was_reported(run: Any, path: Path, triton: FakeTriton) -> None:
+async def usage_of(http: httpx.AsyncClient, number: int) -> tuple[int, int]:
+    """What one of five kinds of requests is told that it used."""
+    streamed = {"stream": True, "stream_options": {"include_usage": True}}
+    image, pages = {"image_base64": base64_of(png())}, {"image_base64": base64_of(tiff(3)), "frames": "all"}
+    path, body = (
+        (CHAT, BODY),
+        ("/beta/completions", {"prompt": ["a", "b"]} | streamed),
+        ("/ocr", pages),
+        ("/ocr/batch", {"requests": [image, {"x": 1}, image]}),
+        ("/ocr/stream?format=json", image),
+    )[number % 5]
+    response = await http.post(path, json=body)
+    is_stream = response.headers["content-type"].startswith("text/event-stream")
+    text = response.text.split("\n\n")[-3].removeprefix("data: ") if is_stream else response.text
+    usage = json.loads(text)["usage"]
+    return usage["prompt_tokens"], usage["completion_tokens"]
+
+
+def test_the_ledger_is_what_was_reported(run: Runs, path: Path, triton: FakeTriton) -> None:
     """Fifty requests at once, of every kind, over three runs of the adapter."""
     key = make_key(path, limits=KeyLimits(budget_tokens=1_000_000))
     chance = random.Random(6)
@@ -172,42 +170,22 @@ def test_the_ledger_is_what_was_reported(run: Any, path: Path, triton: FakeTrito
         await asyncio.sleep(0)
         yield answer(" world", finish="stop", usage=(chance.randint(1, 900), chance.randint(1, 900), 0))
 
-    async def ask(http: httpx.AsyncClient, number: int) -> None:
-        streamed = {"stream": True, "stream_options": {"include_usage": True}}
-        match number % 5:
-            case 0:
-                usage = (await http.post(CHAT, json=BODY)).json()["usage"]
-            case 1:
-                response = await http.post("/beta/completions", json={"prompt": ["a", "b"]} | streamed)
-                usage = json.loads(response.text.split("\n\n")[-3].removeprefix("data: "))["usage"]
-            case 2:
-                usage = (await http.post("/ocr", json={"image_base64": base64_of(tiff(3)), "frames": "all"})).json()[
-                    "usage"
-                ]
-            case 3:
-                body = {"image_base64": base64_of(png())}
-                usage = (await http.post("/ocr/batch", json={"requests": [body, {"x": 1}, body]})).json()["usage"]
-            case _:
-                response = await http.post("/ocr/stream?format=json", json={"image_base64": base64_of(png())})
-                usage = json.loads(response.text.split("\n\n")[-3].removeprefix("data: "))["usage"]
-        reported.append((usage["prompt_tokens"], usage["completion_tokens"]))
-
-    async def ask_all(url: str) -> None:
+    async def ask_all(url: str) -> list[tuple[int, int]]:
         limits = httpx.Limits(max_connections=None)
         async with httpx.AsyncClient(base_url=url, headers=bearer(key), timeout=WAIT_S, limits=limits) as http:
-            await asyncio.gather(*(ask(http, number) for number in range(50)))
+            return await asyncio.gather(*(usage_of(http, number) for number in range(50)))
 
     triton.reply = reply
     for num_runs in range(1, 4):
         with run(key) as http:
-            asyncio.run(ask_all(str(http.base_url)))
+            reported += asyncio.run(ask_all(str(http.base_url)))
             total = tuple(map(sum, zip(*reported, strict=True)))
             assert charged(path, key) == total, "charged before the answer's last byte"
             assert balance(http) == balance_of(1_000_000 - sum(total))
         assert len(reported) == 50 * num_runs
 
 
-def test_pages_that_were_read_for_a_client_that_went_away(run: Any, path: Path, triton: FakeTriton) -> None:
+def test_pages_that_were_read_for_a_client_that_went_away(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path)
     gate = triton.hangs()
     triton.reply = by_page(gates={3: gate})
@@ -222,7 +200,7 @@ def test_pages_that_were_read_for_a_client_that_went_away(run: Any, path: Path, 
         assert charged(path, key) == (2 * USAGE[0], 2 * USAGE[1])
 
 
-def test_a_page_that_nobody_waited_for(run: Any, path: Path, triton: FakeTriton) -> None:
+def test_a_page_that_nobody_waited_for(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path)
     gate = triton.hangs()
 
@@ -241,7 +219,7 @@ def test_a_page_that_nobody_waited_for(run: Any, path: Path, triton: FakeTriton)
     assert charged(path, key) == (5, 2)
 
 
-def test_a_ledger_that_can_not_be_read_lets_nobody_in(run: Any, path: Path, triton: FakeTriton) -> None:
+def test_a_ledger_that_can_not_be_read_lets_nobody_in(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path, limits=KeyLimits(budget_tokens=1))
     with run(key) as http:
         with closing(sqlite3.connect(path)) as connection:
@@ -251,7 +229,7 @@ def test_a_ledger_that_can_not_be_read_lets_nobody_in(run: Any, path: Path, trit
 
 
 def test_a_charge_that_can_not_be_written_is_logged(
-    run: Any, path: Path, caplog: pytest.LogCaptureFixture, triton: FakeTriton
+    run: Runs, path: Path, caplog: pytest.LogCaptureFixture, triton: FakeTriton
 ) -> None:
     key = make_key(path)
     with run(key) as http:
@@ -260,50 +238,6 @@ def test_a_charge_that_can_not_be_written_is_logged(
         assert http.post(CHAT, json=BODY, headers={"x-request-id": "mine"}).status_code == 200
     assert "not charged: " in caplog.text
     assert "request_id='mine'" in caplog.text and "num_input_tokens=5" in caplog.text
-
-
-def test_a_job_is_charged_to_its_key(run: Any, path: Path) -> None:
-    key = make_key(path, limits=KeyLimits(budget_tokens=20))
-    with run(key) as http:
-        job = create(http, 3)
-        wait_for_end(http, job)
-        assert http.get(f"{job['url']}/result").json()["usage"]["total_tokens"] == 3 * NUM_TOKENS
-        refused(http.post("/ocr/jobs", files={"file": png()}))
-    assert charged(path, key) == (15, 9)
-
-
-def test_a_job_that_goes_on_after_a_restart(run: Any, path: Path, triton: FakeTriton) -> None:
-    key = make_key(path)
-    gate = triton.hangs()
-    triton.reply = by_page(gates={2: gate})
-    with run(key, max_parallel_pages=1) as http:
-        job = create(http, 3)
-        until(lambda: charged(path, key) == USAGE[:2])
-        assert gate.reached.wait(WAIT_S)
-    triton.reply = by_page()
-    with closing(sqlite3.connect(path)) as connection, connection:
-        connection.execute("DELETE FROM charges")  # as if the process had died before it charged the page
-    with run(key) as http:
-        wait_for_end(http, job)
-    assert charged(path, key) == (15, 9)
-
-
-def test_a_job_is_its_key_s_alone(run: Any, path: Path) -> None:
-    ann, bob = make_key(path), make_key(path, "bob")
-    with run(ann) as http:
-        job = create(http, 1)
-        wait_for_end(http, job)
-        http.headers.update(bearer(bob))
-        for url in (job["url"], *(f"{job['url']}/{part}" for part in ("pages", "result", "events"))):
-            assert http.get(url).status_code == 404
-        assert http.delete(job["url"]).status_code == 404
-        assert http.get("/ocr/jobs").json()["data"] == []
-        assert http.get(f"/ocr/jobs?after={job['id']}").status_code == 400
-        other = create(http, 1)
-        assert [listed["id"] for listed in http.get("/ocr/jobs").json()["data"]] == [other["id"]]
-        http.headers.update(bearer(ann))
-        assert [listed["id"] for listed in http.get("/ocr/jobs").json()["data"]] == [job["id"]]
-        assert http.get(f"{job['url']}/result").status_code == 200
 
 
 def test_a_page_is_charged_once_and_a_client_s_id_as_often_as_it_is_sent(path: Path) -> None:

@@ -5,19 +5,22 @@ import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
 import httpx
 import openai
 import pytest
 from fastapi.routing import APIRoute
+from starlette.datastructures import Headers
 
+from adapter.access.async_store import AsyncKeyStore
+from adapter.access.errors import InvalidKey
 from adapter.access.keyring import Keyring
 from adapter.access.keys import Key, configured, digest_of
 from adapter.access.rules import generates
 from adapter.app import create_app
 from adapter.settings import Settings, SettingsError, load_settings
 from tests.adapter.access_keys import BODY, CHAT, bearer, make_key, revoke
+from tests.adapter.conftest import Adapter, Loop
 from tests.adapter.fake_triton import FakeTriton
 
 KEY = "your-secret-key"
@@ -62,9 +65,7 @@ def test_most_endpoints_are_protected() -> None:
 
 
 @pytest.fixture(scope="module")
-def locked(loop: Any, session_triton: FakeTriton) -> Iterator[httpx.Client]:
-    from tests.adapter.conftest import Adapter
-
+def locked(loop: Loop, session_triton: FakeTriton) -> Iterator[httpx.Client]:
     adapter = Adapter(loop, Settings(triton_url=f"127.0.0.1:{session_triton.port}", api_key=[KEY, "another-key"]))
     with httpx.Client(base_url=adapter.url) as client:
         yield client
@@ -152,10 +153,6 @@ def test_a_running_server_follows(serve: Serve, path: Path) -> None:
 
 
 async def test_the_database_is_read_at_most_once_a_second(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from starlette.datastructures import Headers
-
-    from adapter.access.async_store import AsyncKeyStore
-
     monkeypatch.setattr("adapter.access.keyring.REFRESH_S", 1.0)
     now_s = 0.0
     store = AsyncKeyStore(path)
@@ -166,7 +163,7 @@ async def test_the_database_is_read_at_most_once_a_second(path: Path, monkeypatc
     now_s = 0.9
     assert await keyring.find(Headers(bearer(key))) is not None
     now_s = 1.0
-    with pytest.raises(Exception, match="unknown or revoked"):
+    with pytest.raises(InvalidKey, match="unknown or revoked"):
         await keyring.find(Headers(bearer(key)))
     await store.close()
 
