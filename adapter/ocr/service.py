@@ -14,7 +14,7 @@ from adapter.documents.reader import DocumentReader
 from adapter.errors import InvalidRequest
 from adapter.models.service import ModelCatalog
 from adapter.ocr.answer import DocumentAnswer, failed_if_all_failed
-from adapter.ocr.document import PageFailed, PageRead, read_document
+from adapter.ocr.document import PageFailed, read_document
 from adapter.ocr.events import EventEncoder, Format, OcrEventStream, event_encoder
 from adapter.ocr.fields import read_options, validated
 from adapter.ocr.form import OcrInput, from_json
@@ -44,7 +44,6 @@ class OcrService:
             raise InvalidRequest("format: is only for streams; leave it out", param="format")
         record = record_of(request.scope)
         answer = await cancel_on_disconnect(self._answer(given, record, PictureBudget("output")), request.receive)
-        record.usage = answer.usage
         return Response(orjson.dumps(answer.fields()), media_type="application/json")
 
     def stream(self, given: OcrInput, request: Request, stream_format: Format | None) -> Response:
@@ -75,18 +74,17 @@ class OcrService:
             options = read_options(given.fields, triton_model, document, given.field)
             events = read_document(self._reader, document, options, parts, record.id, streamed=streamed)
             unsent = encoder.opening(len(document.numbers))
-            usage = Usage()
-            async with aclosing(failed_if_all_failed(events)) as checked:
-                async for event in checked:
-                    if isinstance(event, PageFailed):
-                        record.error_code = event.error.code
-                    elif isinstance(event, PageRead):
-                        usage += event.result.usage
-                    if data := unsent + await encoder.event(event):
-                        yield data
-                        unsent = b""
-        record.usage = usage
-        yield unsent + encoder.closing(usage)
+            try:
+                async with aclosing(failed_if_all_failed(events)) as checked:
+                    async for event in checked:
+                        if isinstance(event, PageFailed):
+                            record.error_code = event.error.code
+                        if data := unsent + await encoder.event(event):
+                            yield data
+                            unsent = b""
+            finally:
+                record.usage = options.tally.total
+        yield unsent + encoder.closing(record.usage)
 
     async def _answer(
         self,
@@ -100,9 +98,13 @@ class OcrService:
         async with self._opened(given) as document:
             options = read_options(given.fields, triton_model, document, given.field)
             events = read_document(self._reader, document, options, given.fields.parts, record.id, slots=slots)
-            async with aclosing(failed_if_all_failed(events)) as checked:
-                async for event in checked:
-                    await answer.add(event)
+            try:
+                async with aclosing(failed_if_all_failed(events)) as checked:
+                    async for event in checked:
+                        await answer.add(event)
+            finally:
+                answer.usage = options.tally.total
+                record.usage = (record.usage or Usage()) + answer.usage
         if answer.first_error is not None:
             record.error_code = answer.first_error.code
         return answer
@@ -121,7 +123,6 @@ class OcrService:
                     if body.stream:
                         raise InvalidRequest("stream: is not for a batch; leave it out", param="stream")
                     answer = await self._answer(await from_json(body), record, pictures, slots)
-                record.usage = (record.usage or Usage()) + answer.usage
                 return {"index": index, **answer.fields()}
             except Exception as error:  # the edge of the item, as of a request
                 public = record.fail(error)

@@ -49,10 +49,11 @@ class Adapter:
 
     def __init__(self, loop: Loop, settings: Settings) -> None:
         self._loop = loop
-        # Adapters with one folder for their jobs would run each other's.
-        self._jobs_dir = tempfile.TemporaryDirectory(prefix="jobs-")
-        if "jobs_dir" not in settings.model_fields_set:
-            settings = settings.model_copy(update={"jobs_dir": self._jobs_dir.name})
+        # Adapters with one folder for their jobs would run each other's, and let in each other's keys.
+        self._folder = tempfile.TemporaryDirectory(prefix="adapter-")
+        own = {"jobs_dir": f"{self._folder.name}/jobs", "keys_db": f"{self._folder.name}/keys.db"}
+        missing = {name: path for name, path in own.items() if name not in settings.model_fields_set}
+        settings = settings.model_copy(update=missing)
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.app = create_app(settings)
@@ -71,7 +72,7 @@ class Adapter:
     def stop(self) -> None:
         self.server.should_exit = True
         self._serving.result(WAIT_S)
-        self._jobs_dir.cleanup()
+        self._folder.cleanup()
 
 
 @pytest.fixture(scope="session")

@@ -38,6 +38,8 @@ def test_the_document(http: httpx.Client) -> None:
         "/health",
         "/health/live",
         "/health/ready",
+        "/user/balance",
+        "/metrics",
     }
     for path, request, answer in (
         ("/v1/chat/completions", "ChatRequest", "ChatCompletion"),
