@@ -38,9 +38,7 @@ class SequenceMaker:
             Sequence(
                 request,
                 choice,
-                TextStream(
-                    make_detokenizer(self._tokenizer, self.token_bytes, skips_special_tokens), params.stop
-                ),
+                TextStream(make_detokenizer(self._tokenizer, self.token_bytes, skips_special_tokens), params.stop),
                 max_tokens,
                 self._ngram_rule(params),
                 self._loop_detector(params),
@@ -49,7 +47,7 @@ class SequenceMaker:
                 AnswerParser(answer_format) if answer_format else None,
                 HiddenMean() if request.prompt.is_embedded else None,
                 # Tokens that stand for an image do not say which one, and the cache has no hidden states.
-                shares_prefix=self._config.prefix_cache and not request.prompt.images and not request.prompt.is_embedded,
+                shares_prefix=self._config.prefix_cache and not (request.prompt.images or request.prompt.is_embedded),
             )
             for choice in range(params.n)
         ]
