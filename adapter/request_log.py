@@ -26,6 +26,9 @@ class RequestRecord:
 
     id: str
     usage: Usage | None = None
+    """So far, where the request is charged; else when it has ended."""
+    is_charged: bool = False
+    """Whether somebody pays for its tokens, also where its answer breaks off."""
     error_code: str | None = None
 
     def fail(self, error: BaseException) -> ApiError:

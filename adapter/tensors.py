@@ -11,15 +11,14 @@ from adapter.errors import BrokenAnswer, Cancelled
 
 _BACKGROUND = 2
 """Priority level of the ocr model's queue; 1 is everybody else's."""
-_FINISH_REASONS = {"": None, "stop": "stop", "length": "length", "repetition": "repetition"}
+_FINISH_REASONS = {"": None} | {reason: reason for reason in ("stop", "length", "tool_calls", "repetition")}
+_SAID = ("text_output", "finish_reason", "logprobs", "reasoning_content", "tool_calls")
+"""What a choice may say; without any of it, a response is about no choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """JSON `{"messages": [...]}`; the model turns it into a prompt.
-
-    With `"continue_final_message": true` the answer goes on with the last message, which is the assistant's.
-    """
+    """JSON `{"messages": [...]}` and how to answer, as in the engine's `Chat`; the model turns it into a prompt."""
 
     json: bytes
 
@@ -44,6 +43,8 @@ class InferRequest:
     """Whether requests that somebody waits for may go first."""
     suffix: str | None = None
     """What follows the gap that a raw text precedes and the answer fills."""
+    continuous_usage: bool = False
+    """Whether each response has the usage so far, and not the last one alone."""
 
 
 @dataclass(slots=True)
@@ -62,6 +63,15 @@ class TokenLogprob:
 
 
 @dataclass(slots=True)
+class CallDelta:
+    """What a response adds to one of a choice's calls: first its function's name, then its arguments' JSON."""
+
+    index: int
+    name: str | None
+    arguments: str
+
+
+@dataclass(slots=True)
 class Delta:
     """What a response adds to one choice; `finish_reason` only on the choice's last."""
 
@@ -69,6 +79,8 @@ class Delta:
     text: str
     finish_reason: str | None = None
     logprobs: list[TokenLogprob] | None = None
+    reasoning: str = ""
+    calls: Sequence[CallDelta] = ()
 
 
 @dataclass(slots=True)
@@ -76,18 +88,29 @@ class Usage:
     num_input_tokens: int = 0
     num_output_tokens: int = 0
     num_cached_tokens: int = 0
+    num_reasoning_tokens: int = 0
+    """Of the output."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.num_input_tokens + other.num_input_tokens,
             self.num_output_tokens + other.num_output_tokens,
             self.num_cached_tokens + other.num_cached_tokens,
+            self.num_reasoning_tokens + other.num_reasoning_tokens,
+        )
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.num_input_tokens - other.num_input_tokens,
+            self.num_output_tokens - other.num_output_tokens,
+            self.num_cached_tokens - other.num_cached_tokens,
+            self.num_reasoning_tokens - other.num_reasoning_tokens,
         )
 
 
 @dataclass(slots=True)
 class Generated:
-    """One response of a model; `usage` only on the generation's last."""
+    """One response of a model; `usage`, so far, on the generation's last, and on the others where it is asked for."""
 
     deltas: list[Delta]
     usage: Usage | None = None
@@ -113,6 +136,8 @@ def encode(request: InferRequest) -> ModelInferRequest:
     if request.image_parameters is not None:
         _add(message, "image_parameters", "BYTES", _bytes(request.image_parameters))
     _add(message, "stream", "BOOL", b"\x01" if request.stream else b"\x00")
+    if request.continuous_usage:
+        _add(message, "continuous_usage", "BOOL", b"\x01")
     _add(message, "sampling_parameters", "BYTES", _bytes(request.sampling_parameters))
     return message
 
@@ -166,7 +191,7 @@ def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
     indices: tuple[int, ...] = (0,)
     if "choice_index" in tensors:
         indices = struct.unpack(f"<{len(tensors['choice_index']) // 4}I", tensors["choice_index"])
-    elif tensors.keys().isdisjoint(("text_output", "finish_reason", "logprobs")):
+    elif tensors.keys().isdisjoint(_SAID):
         return []
     deltas = [Delta(index, "") for index in indices]
     if text is not None:
@@ -180,7 +205,17 @@ def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
     if "logprobs" in tensors:
         for delta, entries in zip(deltas, _strings(tensors["logprobs"]), strict=True):
             delta.logprobs = _logprobs(entries) if entries else []
+    if "reasoning_content" in tensors:
+        for delta, thought in zip(deltas, _strings(tensors["reasoning_content"]), strict=True):
+            delta.reasoning = thought
+    if "tool_calls" in tensors:
+        for delta, calls in zip(deltas, _strings(tensors["tool_calls"]), strict=True):
+            delta.calls = _calls(calls) if calls else ()
     return deltas
+
+
+def _calls(pieces: str) -> list[CallDelta]:
+    return [CallDelta(piece["index"], piece.get("name"), piece["arguments"]) for piece in orjson.loads(pieces)]
 
 
 def _logprobs(entries: str) -> list[TokenLogprob]:
@@ -198,6 +233,6 @@ def _logprobs(entries: str) -> list[TokenLogprob]:
 def _usage(tensors: dict[str, bytes]) -> Usage | None:
     if "num_output_tokens" not in tensors:
         return None
-    # vLLM's backend has no such tensor for the last one.
-    counts = (tensors.get(f"num_{kind}_tokens", bytes(4)) for kind in ("input", "output", "cached"))
+    # vLLM's backend has no tensors for the last two, ours one for the last only where it is not 0.
+    counts = (tensors.get(f"num_{kind}_tokens", bytes(4)) for kind in ("input", "output", "cached", "reasoning"))
     return Usage(*(struct.unpack("<I", raw)[0] for raw in counts))

@@ -57,7 +57,7 @@ class TritonClient:
                         raise BrokenAnswer(f"text for choice {delta.choice_index}, which is unknown or has ended")
                     if delta.finish_reason is not None:
                         unfinished.remove(delta.choice_index)
-                usage = usage or generated.usage
+                usage = generated.usage or usage
                 if generated.deltas or generated.usage:
                     yield generated
         if unfinished or usage is None:

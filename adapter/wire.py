@@ -18,11 +18,17 @@ class CachedTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningTokens:
+    reasoning_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class UsageCounts:
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: ReasoningTokens
     prompt_cache_hit_tokens: int
     """DeepSeek's name of the cached ones."""
     prompt_cache_miss_tokens: int
@@ -30,7 +36,8 @@ class UsageCounts:
     @classmethod
     def of(cls, usage: Usage) -> "UsageCounts":
         prompt, completion, cached = usage.num_input_tokens, usage.num_output_tokens, usage.num_cached_tokens
-        return cls(prompt, completion, prompt + completion, CachedTokens(cached), cached, prompt - cached)
+        thought = ReasoningTokens(usage.num_reasoning_tokens)
+        return cls(prompt, completion, prompt + completion, CachedTokens(cached), thought, cached, prompt - cached)
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,16 +202,12 @@ class Guide:
 
     def _find_ending(self, matcher: LLMatcher) -> list[int] | None:
         """A short way to an end, if there is one."""
-        end = self._end_of_thought
-        if end and matcher.validate_tokens(end) == len(end):
-            after = matcher.deep_copy()
-            if after.consume_tokens(end) and (ending := self._find_plain_ending(after)) is not None:
-                return end + ending
-        return self._find_plain_ending(matcher)
-
-    def _find_plain_ending(self, matcher: LLMatcher) -> list[int] | None:
-        matcher, tokens = matcher.deep_copy(), list[int]()
+        matcher, tokens, end_of_thought = matcher.deep_copy(), list[int](), self._end_of_thought
         for _ in range(_MOST_CLOSERS):
+            if end_of_thought and matcher.validate_tokens(end_of_thought) == len(end_of_thought):
+                matcher.consume_tokens(end_of_thought)
+                tokens += end_of_thought
+                end_of_thought = []
             forced = matcher.compute_ff_tokens()
             if forced and not matcher.consume_tokens(forced):
                 return None

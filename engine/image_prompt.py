@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from engine.chat.schemas import Message, parse_chat
 from engine.checkpoint import IMAGE_MARK, Checkpoint
 from engine.errors import InvalidRequest
 from engine.images import ViewLayout
-from engine.chat.schemas import Message, parse_chat
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, PromptImage
 

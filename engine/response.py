@@ -51,7 +51,7 @@ def _joined_calls(pieces: Iterable[CallPiece]) -> list[CallPiece]:
     """The same in few pieces: one for each call, if it has not begun before."""
     joined: list[CallPiece] = []
     for piece in pieces:
-        if joined and piece.name is None and joined[-1].index == piece.index:
+        if joined and piece.name is None and joined[-1].call == piece.call:
             joined[-1] = joined[-1]._replace(arguments=joined[-1].arguments + piece.arguments)
         else:
             joined.append(piece)
@@ -62,8 +62,8 @@ def calls_json(calls: Sequence[CallPiece]) -> str:
     """The `tool_calls` output of a choice: a list of what is added to its calls."""
     return json.dumps(
         [
-            {"index": index, "arguments": arguments} | ({} if name is None else {"name": name})
-            for index, name, arguments in calls
+            {"index": call, "arguments": arguments} | ({} if name is None else {"name": name})
+            for call, name, arguments in calls
         ]
     )
 

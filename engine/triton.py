@@ -150,6 +150,7 @@ class EngineModel:
             if is_streaming or text is None:
                 raise InvalidRequest("exclude_input_in_output", "false needs text_input and stream false")
             reply.echo = text
+        reply.has_counts = inputs.flag("continuous_usage", default=False)
         reply.hidden = {name for name in _SWITCHED if not inputs.flag(f"return_{name}", default=True)}
         if inputs.flag("return_cumulative_logprob", default=False):
             reply.cumulative_logprobs = [0.0] * params.n
@@ -280,6 +281,8 @@ class TritonReply:
         self._num_output_tokens = 0
         self.request: Request | None = None
         self.echo = ""
+        self.has_counts = False
+        """Whether every response says how many tokens there are so far, and not the last one alone."""
         self.hidden: set[str] = set()
         self.cumulative_logprobs: list[float] | None = None
         """The sum so far of each choice's log-probabilities, where it is asked for."""
@@ -302,13 +305,15 @@ class TritonReply:
             for choice, piece in pieces.items():
                 self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.logprobs)
             outputs["cumulative_logprob"] = np.array([[self.cumulative_logprobs[i] for i in pieces]], np.float32)
-        if is_last:
+        if is_last or self.has_counts:
             assert self.request is not None
             outputs["num_input_tokens"] = np.array([[self.request.num_prompt_tokens]], np.uint32)
             outputs["num_output_tokens"] = np.array([[self._num_output_tokens]], np.uint32)
             outputs["num_cached_tokens"] = np.array([[self.request.num_cached_tokens]], np.uint32)
             if self.request.num_reasoning_tokens:
                 outputs["num_reasoning_tokens"] = np.array([[self.request.num_reasoning_tokens]], np.uint32)
+        if is_last:
+            assert self.request is not None
             if self.request.embedding is not None:
                 outputs["embedding"] = self.request.embedding[None]
             self._counters.add(self.request)

@@ -31,12 +31,12 @@ class CompletionService:
         generations = self._generations(body, triton_model, record)
         num_choices = len(generations) * body.n
         head = AnswerHead.new("cmpl", model_id)
+        responses = generate(self._triton, generations, record)
         if body.stream:
             chunks = CompletionChunks(head, num_choices, body.include_usage)
-            events = stream(generate(self._triton, generations), chunks, record)
+            events = stream(responses, chunks)
             return EventStream(events, self._settings.keep_alive_s)
-        answer = await cancel_on_disconnect(collect(generate(self._triton, generations), num_choices), request.receive)
-        record.usage = answer.usage
+        answer = await cancel_on_disconnect(collect(responses, num_choices), request.receive)
         choices = [_choice(index, choice) for index, choice in enumerate(answer.choices)]
         whole = Completion(head.id, head.created, head.model, choices, UsageCounts.of(answer.usage))
         return Response(orjson.dumps(whole), media_type="application/json")

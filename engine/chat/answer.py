@@ -18,7 +18,8 @@ _JSON_MARK = re.compile(r'["\\{}\[\]]')
 class CallPiece(NamedTuple):
     """What is added to one of an answer's calls: first its name, then its arguments' JSON."""
 
-    index: int
+    call: int
+    """Which of the answer's."""
     name: str | None
     arguments: str
 
@@ -136,14 +137,13 @@ class ThoughtReader:
     def _go_on(self, text: str) -> tuple[str, str]:
         if not self._has_thought:
             text = text.lstrip("\n")
-        self._has_thought = bool(text)
         thought, end, rest = text.partition(END_OF_THOUGHT)
         if end:
             self._place = "gap"
             return thought.rstrip("\n"), rest
         certain = text[: len(text) - overlap(text, END_OF_THOUGHT)].rstrip("\n")
         self._held = text[len(certain) :]
-        self._has_thought = bool(certain)
+        self._has_thought |= bool(certain)
         return certain, ""
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from engine.chat.answer import END_OF_THOUGHT, THINK, AnswerFormat
@@ -12,6 +12,8 @@ from engine.chat.tool_syntax import ToolSyntax, schema_of
 
 _MOST_CALLS = 16
 """In one answer that must call: what never chooses to stop would go on to the last token."""
+
+_ANY_TEXT = "/(.|\\n)+/"
 
 Grammar = dict[str, Any]
 """One of llguidance's: `{"name", "lark_grammar"}` or `{"name", "json_schema"}`."""
@@ -21,11 +23,11 @@ def chat_grammar(
     answer_format: AnswerFormat,
     form: str | None,
     of_schema: Callable[[Any], str],
-    tokens: Iterable[str],
+    tokens: Mapping[str, str],
 ) -> str:
     """In llguidance's JSON. `form`: a grammar of what is said if no function is called; None: any text.
 
-    `of_schema` makes a grammar of a JSON schema; `tokens` are those that no text is cut into.
+    `of_schema` makes a grammar of a JSON schema; `tokens` is how those are written that no text is cut into.
     """
     writer = _Writer(tokens)
     grammars = [_named(form, "form")] if form else []
@@ -43,8 +45,7 @@ def chat_grammar(
         elif form:
             answers.append("calls")
         else:
-            writer.text("TEXT", syntax.markers)
-            answers = ["TEXT? calls?"]
+            answers = writer.text_or_calls(syntax.markers)
     writer.rule("answer", " | ".join(answers))
     match answer_format.thinking:
         case "begun":
@@ -75,9 +76,9 @@ def _named(grammar: str, name: str) -> Grammar:
 class _Writer:
     """Writes Lark, in llguidance's dialect."""
 
-    def __init__(self, tokens: Iterable[str]) -> None:
+    def __init__(self, tokens: Mapping[str, str]) -> None:
         longest_first = sorted(tokens, key=len, reverse=True)
-        self._tokens = frozenset(longest_first)
+        self._tokens = tokens
         self._cut = re.compile(f"({'|'.join(map(re.escape, longest_first))})") if longest_first else None
         self._lines: list[str] = []
 
@@ -91,17 +92,22 @@ class _Writer:
     def literal(self, text: str) -> str:
         """A text, and in it the tokens that are written as one."""
         pieces = self._cut.split(text) if self._cut else [text]
-        return " ".join(piece if piece in self._tokens else _quoted(piece) for piece in pieces if piece)
+        return " ".join(self._tokens.get(piece) or _quoted(piece) for piece in pieces if piece)
 
-    def text(self, name: str, without: Iterable[str]) -> None:
-        """Any text, but for these; what is a token of its own is in no text."""
-        rest = [f" & ~/(.|\\n)*{_pattern(part)}(.|\\n)*/" for part in without if part not in self._tokens]
-        self.rule(name, f"/(.|\\n)+/{''.join(rest)}")
+    def text_or_calls(self, markers: Sequence[str]) -> list[str]:
+        """Any text without calls, and calls, behind a text where it can be told where that ends."""
+        words = [marker for marker in markers if marker not in self._tokens]
+        self.rule("TEXT", _ANY_TEXT + "".join(f" & ~/(.|\\n)*{_pattern(word)}(.|\\n)*/" for word in words))
+        return ["TEXT? calls?"] if markers[0] in self._tokens else ["TEXT?", "calls"]
 
     def thought(self, begin: str) -> None:
-        self.text("THOUGHT", [END_OF_THOUGHT])
         self.rule("NEWLINES", r"/\n{1,2}/")
-        self.rule("thought", f"{begin} THOUGHT? {self.literal(END_OF_THOUGHT)} NEWLINES?")
+        if END_OF_THOUGHT in self._tokens:  # what is a token of its own is in no text
+            self.rule("THOUGHT", _ANY_TEXT)
+            self.rule("thought", f"{begin} THOUGHT? {self.literal(END_OF_THOUGHT)} NEWLINES?")
+        else:
+            self.rule("ended[lazy]", f"/(.|\\n)*{_pattern(END_OF_THOUGHT)}/")
+            self.rule("thought", f"{begin} ended NEWLINES?")
 
 
 def _quoted(text: str) -> str:

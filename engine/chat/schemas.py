@@ -66,7 +66,7 @@ class Message(_Strict):
     """One message of a chat, as the checkpoint's template gets it."""
 
     role: str
-    content: str | Parts = ""
+    content: str | Parts
     name: str | None = None
     reasoning_content: str | None = None
     """What an assistant thought before it said `content`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, Literal
 
 from jinja2 import TemplateError, TemplateSyntaxError, meta
 from jinja2.sandbox import ImmutableSandboxedEnvironment
@@ -66,7 +66,9 @@ class ChatTemplate:
         variables = dict(chat.chat_template_kwargs)
         for name in variables:
             if name not in self._variables or name in _TEMPLATES_OWN:
-                raise InvalidRequest(f"chat_template_kwargs.{name}", "the checkpoint's chat template has no such switch")
+                raise InvalidRequest(
+                    f"chat_template_kwargs.{name}", "the checkpoint's chat template has no such switch"
+                )
         if chat.thinking is not None:
             variables |= self._thinking(chat.thinking)
         if chat.reasoning_effort is not None:
@@ -84,6 +86,13 @@ class ChatTemplate:
             text = "always thinks" if self._thinks else "does not think"
             raise InvalidRequest("thinking", f"this checkpoint {text} before it answers; leave it out")
         return {}
+
+    def _thinking_behind(self, prompt: str, continues: bool) -> Literal["begun", "possible"] | None:
+        if not self._thinks:
+            return None
+        if prompt.rfind(THINK) > prompt.rfind(END_OF_THOUGHT):
+            return "begun"
+        return None if continues or prompt.rstrip().endswith(END_OF_THOUGHT) else "possible"
 
     def _messages(self, messages: list[Message]) -> list[dict[str, Any]]:
         rendered: list[dict[str, Any]] = []
@@ -128,11 +137,8 @@ class ChatTemplate:
         choice = chat.tool_choice
         if isinstance(choice, NamedTool):
             functions = [function for function in functions if function.name == choice.name]
-        is_begun = self._thinks and text.rfind(THINK) > text.rfind(END_OF_THOUGHT)
-        is_said = chat.continue_final_message and not is_begun
-        thinking = "begun" if is_begun else "possible" if self._thinks and not is_said else None
         return AnswerFormat(
-            thinking,
+            self._thinking_behind(text, chat.continue_final_message),
             self._syntax if functions else None,
             tuple(functions),
             must_call=choice not in ("none", "auto"),

@@ -172,6 +172,9 @@ def answer(
     index: Sequence[int] | None = None,
     logprobs: Sequence[list[dict[str, Any]]] | None = None,
     usage: tuple[int, int, int] | None = None,
+    reasoning: str | None = None,
+    calls: Sequence[dict[str, Any]] | None = None,
+    num_reasoning_tokens: int | None = None,
 ) -> messages.ModelStreamInferResponse:
     """One response; the tensors' order is not the contract's, on purpose."""
     tensors: dict[str, bytes] = {}
@@ -185,6 +188,12 @@ def answer(
         tensors["choice_index"] = struct.pack(f"<{len(index)}I", *index)
     if logprobs is not None:
         tensors["logprobs"] = strings([json.dumps(entries) for entries in logprobs])
+    if reasoning is not None:
+        tensors["reasoning_content"] = strings([reasoning])
+    if calls is not None:
+        tensors["tool_calls"] = strings([json.dumps(calls)])
+    if num_reasoning_tokens is not None:
+        tensors["num_reasoning_tokens"] = struct.pack("<I", num_reasoning_tokens)
     return raw_answer(tensors)
 
 
