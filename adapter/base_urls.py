@@ -4,7 +4,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 CANONICAL = "/v1"
 _OTHERS = ("/beta", "")
-_ENDPOINTS = ("/chat/completions", "/completions", "/models")
+_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/models")
 """What there is below each of them."""
 
 
