@@ -1,11 +1,14 @@
 """What is known of one model: it is asked now and then, and nobody waits for it longer than need be."""
 
 import asyncio
+import logging
 import time
 
 from adapter.description import Description
-from adapter.errors import ApiError, Overloaded
+from adapter.errors import ApiError, InternalError, Overloaded
 from adapter.triton_client import TritonClient
+
+logger = logging.getLogger(__name__)
 
 MAX_AGE_S = 5.0
 """How long a model's description of itself is taken for granted."""
@@ -71,4 +74,8 @@ class DescribedModel:
             if not isinstance(error, Overloaded):
                 self.known = None
             return error
+        except Exception:  # the edge of a task that no request shall fail of
+            logger.exception("%s could not be asked what it is", self._triton_model)
+            self.known = None
+            return InternalError()
         return None
