@@ -62,7 +62,7 @@ async def generate(
 ) -> AsyncGenerator[Generated, None]:
     """Run `requests` at the same time; the first that fails fails them all.
 
-    Choice c of request r has the index `r * num_choices + c`; the usage, summed, is noted on the record, and comes last.
+    Choice c of request r has the index `r * num_choices + c`; the usage, summed, comes last and on the record.
     """
     if record.is_charged:  # what is generated is known then as it is, also if nobody waits for its end
         requests = [replace(request, stream=True, continuous_usage=True) for request in requests]

@@ -4,6 +4,8 @@ import uuid
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from typing_extensions import NotRequired, TypedDict
+
 from adapter.generation import Choice
 from adapter.tensors import TokenLogprob
 from adapter.wire import UsageCounts
@@ -29,17 +31,16 @@ class AnsweredCall:
     function: AnsweredFunction
 
 
-@dataclass(frozen=True, slots=True)
-class AssistantMessage:
-    """`content` is null where functions are called and nothing is said."""
+class AssistantMessage(TypedDict):
+    """What there was none of is left out; `content` is null where functions are called and nothing is said."""
 
-    role: Literal["assistant"] = field(default="assistant", init=False)
+    role: Literal["assistant"]
     content: str | None
-    reasoning_content: str | None = None
-    reasoning: str | None = None
-    tool_calls: list[AnsweredCall] | None = None
-    refusal: None = None
-    annotations: list[Any] = field(default_factory=list)
+    refusal: None
+    annotations: list[Any]
+    reasoning_content: NotRequired[str]
+    reasoning: NotRequired[str]
+    tool_calls: NotRequired[list[AnsweredCall]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +69,10 @@ def new_call_id() -> str:
 def chat_choice(index: int, choice: Choice) -> ChatChoice:
     logprobs = None if choice.logprobs is None else ChatLogprobs(choice.logprobs)
     calls = [AnsweredCall(new_call_id(), AnsweredFunction(call.name, call.arguments)) for call in choice.calls]
-    thought = choice.reasoning or None
-    message = AssistantMessage(choice.text or (None if calls else ""), thought, thought, calls or None)
+    content = choice.text or (None if calls else "")
+    message: AssistantMessage = {"role": "assistant", "content": content, "refusal": None, "annotations": []}
+    if thought := choice.reasoning:
+        message["reasoning_content"] = message["reasoning"] = thought
+    if calls:
+        message["tool_calls"] = calls
     return ChatChoice(index, message, logprobs, choice.finish_reason)

@@ -99,10 +99,10 @@ class Message(RequestModel):
     @model_validator(mode="before")
     @classmethod
     def _an_assistant_may_have_said_nothing(cls, fields: object) -> object:
-        if isinstance(fields, dict) and fields.get("role") == "assistant" and fields.get("content") is None:
-            if "content" in fields or fields.get("tool_calls") or fields.get("reasoning_content"):
-                return fields | {"content": ""}
-        return fields
+        if not isinstance(fields, dict) or fields.get("role") != "assistant" or fields.get("content") is not None:
+            return fields
+        says_something_else = fields.get("tool_calls") or fields.get("reasoning_content")
+        return fields | {"content": ""} if "content" in fields or says_something_else else fields
 
     @property
     def parts(self) -> Sequence[TextPart | ImagePart]:

@@ -135,6 +135,8 @@ def _answering(body: ChatRequest) -> dict[str, Any]:
         "reasoning_effort": None if effort == "none" else effort,
         "chat_template_kwargs": body.chat_template_kwargs or None,
     }
+    if not body.tools:
+        del answering["tool_choice"], answering["parallel_tool_calls"]
     return {name: value for name, value in answering.items() if value is not None}
 
 

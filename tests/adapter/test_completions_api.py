@@ -34,6 +34,7 @@ def test_the_whole_answer_has_openai_s_shape(http: httpx.Client) -> None:
             "completion_tokens": 3,
             "total_tokens": 8,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
             "prompt_cache_hit_tokens": 2,
             "prompt_cache_miss_tokens": 3,
         },
@@ -106,6 +107,7 @@ def test_prompts_and_choices_share_one_numbering(
         "completion_tokens": 3 * num_prompts,
         "total_tokens": 8 * num_prompts,
         "prompt_tokens_details": {"cached_tokens": 2 * num_prompts},
+        "completion_tokens_details": {"reasoning_tokens": 0},
         "prompt_cache_hit_tokens": 2 * num_prompts,
         "prompt_cache_miss_tokens": 3 * num_prompts,
     }

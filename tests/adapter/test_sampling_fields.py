@@ -52,6 +52,7 @@ ARRIVE = [
 # Read by the adapter itself; each has a test of its own.
 ADAPTER_FIELDS = {"model", "stream", "stream_options", "messages", "prompt", "max_completion_tokens", "logprobs"}
 ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs", "suffix", "continue_final_message", "add_generation_prompt"}
+ADAPTER_FIELDS |= {"thinking", "reasoning_effort", "chat_template_kwargs"}
 INERT = {
     "user": "u",
     "metadata": {"a": "b"},

@@ -5,11 +5,16 @@ R1 = (
     "<｜User｜>{{ m.content }}{% elif m.role == 'assistant' and 'tool_calls' in m %}<｜Assistant｜>{% if m.content %}"
     "{{ m.content }}{% endif %}<｜tool▁calls▁begin｜>{% for c in m.tool_calls %}<｜tool▁call▁begin｜>function"
     "<｜tool▁sep｜>{{ c.function.name + '\\n```json\\n' + c.function.arguments + '\\n```' }}<｜tool▁call▁end｜>"
-    "{% endfor %}<｜tool▁calls▁end｜>{% elif m.role == 'assistant' %}<｜Assistant｜>{{ m.content.split('</think>')[-1] }}"
+    "{% endfor %}<｜tool▁calls▁end｜>{% elif m.role == 'assistant' %}<｜Assistant｜>"
+    "{{ m.content.split('</think>')[-1] }}"
     "{% elif m.role == 'tool' %}<｜tool▁output▁begin｜>{{ m.content }}<｜tool▁output▁end｜>{% endif %}{% endfor %}"
     "{% if add_generation_prompt %}<｜Assistant｜><think>\n{% endif %}"
 )
 """DeepSeek-R1: thinks always, knows calls in the history, is told of its functions by nobody."""
+R1_TOKENS = (
+    *("<think>", "</think>", "<｜User｜>", "<｜Assistant｜>", "<｜tool▁sep｜>"),
+    *("<｜tool▁calls▁begin｜>", "<｜tool▁call▁begin｜>", "<｜tool▁call▁end｜>", "<｜tool▁calls▁end｜>"),
+)
 
 V31 = (
     "{% if thinking is not defined %}{% set thinking = false %}{% endif %}{{ bos_token }}{% for m in messages %}"

@@ -67,7 +67,8 @@ def test_one_that_does_not_is_told_in_the_system_s_message() -> None:
 def test_calls_and_results_in_the_template_s_own_words() -> None:
     text, _ = render(R1, *HISTORY)
     assert (
-        '<｜Assistant｜><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n```json\n{"city": "Paris"}'
+        "<｜Assistant｜><｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>weather\n"
+        '```json\n{"city": "Paris"}'
         "\n```<｜tool▁call▁end｜><｜tool▁calls▁end｜><｜tool▁output▁begin｜>18 degrees<｜tool▁output▁end｜>"
     ) in text
     text, _ = render(QWEN3, *HISTORY)
