@@ -32,16 +32,18 @@ def fingerprint(http: httpx.Client) -> str | None:
 
 
 @pytest.mark.parametrize(("path", "body"), [CHAT, COMPLETIONS], ids=["chat", "completions"])
-def test_every_answer_and_chunk_has_it(http: httpx.Client, path: str, body: dict[str, Any]) -> None:
+def test_every_answer_and_chunk_has_it(serve: Callable[..., httpx.Client], path: str, body: dict[str, Any]) -> None:
+    http = serve()
     whole = http.post(path, json=body).json()["system_fingerprint"]
     assert re.fullmatch("fp_[0-9a-f]{10}", whole)
     *chunks, _ = stream(http, path, body | {"stream_options": {"include_usage": True}})
     assert {chunk["system_fingerprint"] for chunk in chunks} == {whole}
 
 
-def test_the_sdk_reads_it(sdk: openai.OpenAI) -> None:
+def test_the_sdk_reads_it(serve: Callable[..., httpx.Client]) -> None:
     chat: Any = CHAT[1]["messages"]
-    answered = sdk.chat.completions.create(model="deepseek-coder", messages=chat, seed=1)
+    with openai.OpenAI(base_url=f"{serve().base_url}/v1", api_key="none", max_retries=0) as sdk:
+        answered = sdk.chat.completions.create(model="deepseek-coder", messages=chat, seed=1)
     assert (answered.system_fingerprint or "").startswith("fp_")
 
 
@@ -86,3 +88,13 @@ def test_answers_do_not_wait_for_a_busy_model(serve: Callable[..., httpx.Client]
     gate.open()
     assert http.get("/health").json()["checkpoint"]
     assert fingerprint(http) is not None
+
+
+def test_what_nobody_foresaw_fails_no_answer(
+    serve: Callable[..., httpx.Client], triton: FakeTriton, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("adapter.triton_client.parse_description", fail)
+    assert fingerprint(serve()) is None
