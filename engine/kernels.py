@@ -85,10 +85,16 @@ def argmax(x: Tensor) -> Tensor:
     return out
 
 
+def forbid(x: Tensor, rows: Tensor, masks: Tensor) -> None:
+    """Set to -inf, in some rows of `[num_rows, size]`, what has no bit in `[len(rows), num_words]`, int32."""
+    _in_parts(loops.forbid, len(rows), len(rows) * x.shape[1], array(x), array(rows), array(masks))
+
+
 def warm_up(keys: Tensor, values: Tensor) -> None:
     """Compile what a first step does not need, for a cache that is still empty: `[num_heads, max_tokens, dim]` each."""
     if takes(keys):
         argmax(torch.zeros(1, 2))
+        forbid(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int32))
     if sees_shared(keys, values):
         rows = [x.new_zeros(2, len(x) + 1, x.shape[2])[:, : len(x)] for x in (keys, values)]  # part of wider ones
         group, starts = np.array([[0, 1]]), np.zeros(2, np.int64)

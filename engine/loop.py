@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _ENOUGH_PRODUCTS = 2**35
 """Of weights with prompt tokens in a step on CPU: more at once are no faster, and some answers begin sooner so."""
 _STOPPED = "the model is being unloaded; send the request again later"
+_UNFINISHED = "an answer of this form did not come to its end; ask for more"
 _FAILED = "the engine failed in a step; send the request again"
 
 
@@ -249,6 +250,9 @@ class Engine:
                     self._fail([sequence], error)
                     continue
                 output = self._extend(sequence, place, token)
+                if output.finish_reason == "length" and sequence.guide and not sequence.guide.is_whole:
+                    self._fail([sequence], InvalidRequest("max_tokens", _UNFINISHED))
+                    continue
                 if sequence.parser:
                     output = _read(output, sequence)
                 if output.finish_reason:

@@ -340,6 +340,20 @@ def argmax(first: int, last: int, x: Array, out: Array) -> None:
 
 
 @_loop
+def forbid(first: int, last: int, x: Array, rows: Array, masks: Array) -> None:
+    """Over some rows of `x [num_rows, size]`: -inf where the bit in `masks [len(rows), num_words]` is 0."""
+    for i in range(first, last):
+        row = x[rows[i]]
+        for word in range(masks.shape[1]):
+            bits, begin = masks[i, word], 32 * word
+            if bits == -1:
+                continue
+            for bit in range(min(32, len(row) - begin)):
+                if not (bits >> bit) & 1:
+                    row[begin + bit] = -np.inf
+
+
+@_loop
 def rms_norm(first: int, last: int, x: Array, weight: Array, eps: Any, out: Array) -> None:
     dim = x.shape[1]
     for row in range(first, last):

@@ -16,6 +16,7 @@ from engine.errors import InvalidRequest
 from engine.guidance import Guidance
 from engine.loop import Engine
 from engine.request import Prompt
+from engine.sampler import unpacked
 from engine.sampling_params import SamplingParams
 from tests.checkpoints import VOCAB_SIZE, train_tokenizer
 from tests.engine.recorder import Recorder, run
@@ -104,7 +105,7 @@ def test_the_marks_are_single_tokens_where_the_checkpoint_has_them() -> None:
     for token in tokenizer.encode(text):
         masks = guidance.begin_masks([guide])
         assert masks is not None
-        assert masks.result()[0, token], tokenizer.decode([token])
+        assert unpacked(masks.result(), VOCAB_SIZE)[0, token], tokenizer.decode([token])
         guide.choose(token, 1000)
     parser = AnswerParser(AnswerFormat("begun", DEEPSEEK))
     assert parser.decode(text).calls[0].name == "now"
