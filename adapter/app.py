@@ -20,7 +20,11 @@ from adapter.completions.router import completions_router
 from adapter.completions.service import CompletionService
 from adapter.documents.reader import DocumentReader
 from adapter.documents.remote import ImageFetcher
+from adapter.embeddings.router import embeddings_router
+from adapter.embeddings.service import EmbeddingService
 from adapter.error_handlers import install_handlers
+from adapter.gpus.router import gpus_router
+from adapter.gpus.service import GpuService
 from adapter.health.router import health_router
 from adapter.health.service import HealthService
 from adapter.jobs.router import jobs_router
@@ -37,6 +41,8 @@ from adapter.ocr.router import ocr_router
 from adapter.ocr.service import OcrService
 from adapter.request_log import RequestLog, RunningRequests
 from adapter.settings import Settings, load_settings
+from adapter.tokens.router import tokens_router
+from adapter.tokens.service import TokenService
 from adapter.triton_client import TritonClient
 
 
@@ -47,7 +53,6 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     metrics = Metrics()
     triton = TritonClient(settings)
     catalog = ModelCatalog(triton, settings)
-    health = HealthService(triton, catalog)
     documents = DocumentReader(settings)
     fetcher = ImageFetcher(settings)
     reader = PageReader(triton, settings)
@@ -57,13 +62,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await access.start()
+        catalog.start()
         await jobs.start()
         yield
         await running.wait(timeout_s=1)
         await jobs.stop()
         await documents.stop()
         reader.stop()
-        await health.stop()
+        await catalog.stop()
         triton.stop()
         await access.stop()
 
@@ -75,11 +81,14 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(chat_router(ChatService(triton, catalog, settings, documents, fetcher)))
     app.include_router(completions_router(CompletionService(triton, catalog, settings)))
+    app.include_router(embeddings_router(EmbeddingService(triton, catalog, settings)))
+    app.include_router(tokens_router(TokenService(triton, catalog)))
     app.include_router(ocr_router(OcrService(reader, documents, catalog, settings)))
     app.include_router(jobs_router(jobs))
     app.include_router(mistral_ocr_router(MistralOcrService(catalog, settings, documents, fetcher, reader)))
     app.include_router(models_router(catalog))
-    app.include_router(health_router(health))
+    app.include_router(gpus_router(GpuService(catalog)))
+    app.include_router(health_router(HealthService(triton, catalog)))
     app.include_router(balance_router(access.ledger))
     app.include_router(metrics_router(metrics))
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)

@@ -6,7 +6,7 @@ from adapter.request_log import record_of
 
 CANONICAL = "/v1"
 _OTHERS = ("/beta", "")
-_ENDPOINTS = ("/chat/completions", "/completions", "/models")
+_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/models")
 """What there is below each of them."""
 
 

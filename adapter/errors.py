@@ -34,6 +34,10 @@ class ApiError(Exception):
 class InvalidRequest(ApiError):
     status, type, code = 400, "invalid_request_error", "invalid_value"
 
+    def of(self, param: str) -> "InvalidRequest":
+        """The same of a field that the client knows by another name."""
+        return type(self)(f"{param}: {self.message.partition(': ')[2]}", param=param, cause=self.cause)
+
 
 class ContextLengthExceeded(InvalidRequest):
     """The prompt, or it and the answer asked for, are longer than the model's context."""

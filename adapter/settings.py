@@ -158,7 +158,9 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Most OCR jobs kept at once; the ones that ended first give way.")
     ] = 1000
     max_running_jobs: Annotated[int, Field(ge=1, description="Most OCR jobs running at once; others wait.")] = 2
-    max_prompts: Annotated[int, Field(ge=1, description="Most prompts in one completions request.")] = 64
+    max_prompts: Annotated[
+        int, Field(ge=1, description="Most prompts in one completions request, or inputs of embeddings.")
+    ] = 64
     max_choices: Annotated[int, Field(ge=1, description="Largest `n`.")] = 16
     default_temperature: Annotated[float, Field(ge=0, le=2, description="`temperature` where a request has none.")] = (
         0.7

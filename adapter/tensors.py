@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import orjson
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
@@ -45,6 +46,29 @@ class InferRequest:
     """What follows the gap that a raw text precedes and the answer fills."""
     continuous_usage: bool = False
     """Whether each response has the usage so far, and not the last one alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """Something else than a generation: the tokens of a prompt, the text of tokens, or a prompt's embedding."""
+
+    id: str
+    model: str
+    task: Literal["tokenize", "detokenize", "embed"]
+    prompt: str | list[int] | Chat
+    add_special_tokens: bool | None = None
+    """With a text to tokenize; None: as the model has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    values: bytes
+    """float32, little-endian."""
+    num_input_tokens: int
+
+    @property
+    def size(self) -> int:
+        return len(self.values) // 4
 
 
 @dataclass(slots=True)
@@ -120,16 +144,10 @@ def encode(request: InferRequest) -> ModelInferRequest:
     message = ModelInferRequest(model_name=request.model, id=request.id)
     if request.is_background:
         message.parameters["priority"].uint64_param = _BACKGROUND
-    if isinstance(request.prompt, Chat):
-        _add(message, "chat", "BYTES", _bytes(request.prompt.json))
-    else:
-        if isinstance(request.prompt, str):
-            _add(message, "text_input", "BYTES", _bytes(request.prompt.encode()))
-            if request.suffix is not None:
-                _add(message, "suffix", "BYTES", _bytes(request.suffix.encode()))
-        else:
-            num_tokens = len(request.prompt)
-            _add(message, "input_ids", "INT32", struct.pack(f"<{num_tokens}i", *request.prompt), num_tokens)
+    _add_prompt(message, request.prompt)
+    if request.suffix is not None:
+        _add(message, "suffix", "BYTES", _bytes(request.suffix.encode()))
+    if not isinstance(request.prompt, Chat):
         _add(message, "exclude_input_in_output", "BOOL", b"\x01")
     if request.images:
         _add(message, "image", "BYTES", b"".join(map(_bytes, request.images)), len(request.images))
@@ -149,6 +167,24 @@ def encode_describe(model: str) -> ModelInferRequest:
     return message
 
 
+def encode_task(request: TaskRequest) -> ModelInferRequest:
+    message = ModelInferRequest(model_name=request.model, id=request.id)
+    _add(message, "task", "BYTES", _bytes(request.task.encode()))
+    _add_prompt(message, request.prompt)
+    if request.add_special_tokens is not None:
+        _add(message, "add_special_tokens", "BOOL", bytes([request.add_special_tokens]))
+    return message
+
+
+def decode_embedding(response: ModelInferResponse) -> Embedding:
+    """Raises as `decode` does."""
+    usage = decode(response).usage
+    for output, content in zip(response.outputs, response.raw_output_contents, strict=False):
+        if output.name == "embedding" and usage is not None and content and len(content) % 4 == 0:
+            return Embedding(content, usage.num_input_tokens)
+    raise BrokenAnswer("a response breaks the tensor contract: it has no embedding")
+
+
 def decode(response: ModelInferResponse) -> Generated:
     """Raises `BrokenAnswer` for what breaks the contract, `Cancelled` for a choice that the model gave up."""
     contents = response.raw_output_contents
@@ -162,6 +198,15 @@ def decode(response: ModelInferResponse) -> Generated:
 def _add(message: ModelInferRequest, name: str, datatype: str, content: bytes, num_elements: int = 1) -> None:
     message.inputs.add(name=name, datatype=datatype, shape=(1, num_elements))
     message.raw_input_contents.append(content)
+
+
+def _add_prompt(message: ModelInferRequest, prompt: str | list[int] | Chat) -> None:
+    if isinstance(prompt, Chat):
+        _add(message, "chat", "BYTES", _bytes(prompt.json))
+    elif isinstance(prompt, str):
+        _add(message, "text_input", "BYTES", _bytes(prompt.encode()))
+    else:
+        _add(message, "input_ids", "INT32", struct.pack(f"<{len(prompt)}i", *prompt), len(prompt))
 
 
 def _bytes(value: bytes) -> bytes:

@@ -3,7 +3,7 @@
 import time
 import uuid
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
@@ -47,18 +47,20 @@ class AnswerHead:
 
     id: str
     model: str
+    system_fingerprint: str | None = None
+    """None where the model has not said what it is."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod
-    def new(cls, prefix: str, model: str) -> "AnswerHead":
-        return cls(f"{prefix}-{uuid.uuid4().hex}", model)
+    def new(cls, prefix: str, model: str, fingerprint: str | None = None) -> "AnswerHead":
+        return cls(f"{prefix}-{uuid.uuid4().hex}", model, fingerprint)
 
 
 class Chunks(ABC):
     """A stream's responses as server-sent events. What all of them have in common is encoded once per answer."""
 
     def __init__(self, head: AnswerHead, object_name: str, include_usage: bool) -> None:
-        fields = orjson.dumps({"id": head.id, "object": object_name, "created": head.created, "model": head.model})
+        fields = orjson.dumps({"object": object_name} | asdict(head))
         self._start = b"data: " + fields[:-1] + b',"choices":['
         self._end = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._include_usage = include_usage

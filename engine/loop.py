@@ -223,7 +223,8 @@ class Engine:
     def _launch(self, batch: Batch) -> Flight | None:
         """Begin a step; None where it fails."""
         try:
-            sequences = [chunk.sequence for chunk in batch if chunk.is_last]
+            sequences = [chunk.sequence for chunk in batch if chunk.is_sampled]
+            embedded = [chunk.sequence for chunk in batch if chunk.is_last and not chunk.is_sampled]
             masks = self._guidance.begin_masks([sequence.guide for sequence in sequences])
             logits = self._runner.run(batch, self._flight.ahead if self._flight else None)
             sampled = self._sampler.sample(logits, sequences, masks)
@@ -231,7 +232,7 @@ class Engine:
             self._fail_step([chunk.sequence for chunk in batch])
             return None
         self._scheduler.advance(batch)
-        return Flight(sequences, sampled)
+        return Flight(sequences, sampled, embedded)
 
     def _take_flight(self) -> Flight | None:
         flight, self._flight = self._flight, None
@@ -258,6 +259,9 @@ class Engine:
                     self._finish(sequence, output)
                 else:
                     sequence.request.listener.on_output(output)
+            for sequence, embedding in flight.read_embedded():
+                sequence.request.embedding = embedding
+                self._finish(sequence, Output(sequence.choice, "", 0, finish_reason="stop"))
         except Exception:
             self._fail_step(flight.sequences)
         self.waited_s += flight.waited_s

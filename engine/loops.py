@@ -375,7 +375,8 @@ def draw(
 @_loop
 def _weigh(logits: Array, highest: Any, sharpness: Any, floor: Any, weights: Array) -> float:
     """Relative to the highest, which weighs 1; what weighs less than `floor` weighs nothing. Returns their sum."""
-    total, part_size = 0.0, 1024
+    total: Any = 0.0
+    part_size = 1024
     for begin in range(0, len(logits), part_size):
         part, out = logits[begin : begin + part_size], weights[begin : begin + part_size]
         part_sum = np.float32(0)

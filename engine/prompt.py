@@ -56,6 +56,52 @@ class PromptEncoder:
             InvalidRequest: the JSON is not a chat, the template refuses it, it has images, or it is longer than the
                 context.
         """
+        tokens, answer_format = self._encode_chat(chat_json)
+        return self._check("messages", tokens), answer_format
+
+    def encode_ids(self, token_ids: list[int]) -> list[int]:
+        """Check a prompt that comes as token ids.
+
+        Raises:
+            InvalidRequest: it is empty, has an id outside the vocabulary, or is longer than the context.
+        """
+        return self._check("input_ids", token_ids)
+
+    def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """The tokens of a text, which need not fit into the context.
+
+        Raises:
+            InvalidRequest: it is so long that it can't.
+        """
+        self._check_length("text_input", len(text))
+        tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return tokens
+
+    def tokenize_chat(self, chat_json: bytes) -> list[int]:
+        """The same of a chat.
+
+        Raises:
+            InvalidRequest: as `encode_chat`, but for the context.
+        """
+        return self._encode_chat(chat_json)[0]
+
+    def spell(self, token_ids: list[int]) -> list[str]:
+        """Each as the vocabulary spells it."""
+        return list(self._tokenizer.convert_ids_to_tokens(token_ids))
+
+    def detokenize(self, token_ids: list[int]) -> str:
+        """The text of tokens, special ones too.
+
+        Raises:
+            InvalidRequest: an id is outside the vocabulary, or there are more than the context holds.
+        """
+        if len(token_ids) > self._max_context:
+            text = f"{len(token_ids)} tokens exceed the context of {self._max_context}; send them in parts"
+            raise InvalidRequest("input_ids", text)
+        self._check_ids("input_ids", token_ids)
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _encode_chat(self, chat_json: bytes) -> tuple[list[int], AnswerFormat]:
         chat = parse_chat(chat_json)
         num_characters = 0
         for message in chat.messages:
@@ -65,15 +111,7 @@ class PromptEncoder:
         self._check_length("messages", num_characters)
         text, answer_format = self._template.render(chat)
         self._check_length("messages", len(text))
-        return self._check("messages", self._tokenizer.encode(text, add_special_tokens=False)), answer_format
-
-    def encode_ids(self, token_ids: list[int]) -> list[int]:
-        """Check a prompt that comes as token ids.
-
-        Raises:
-            InvalidRequest: it is empty, has an id outside the vocabulary, or is longer than the context.
-        """
-        return self._check("input_ids", token_ids)
+        return self._tokenizer.encode(text, add_special_tokens=False), answer_format
 
     def _check_length(self, field: str, num_characters: int) -> None:
         if num_characters > self._max_characters:
@@ -84,13 +122,16 @@ class PromptEncoder:
     def _check(self, field: str, token_ids: list[int]) -> list[int]:
         if not token_ids:
             raise InvalidRequest(field, "it holds no tokens; send at least one")
-        # A tokenizer may know tokens that the weights have no row for.
-        wrong = [token for token in token_ids if not 0 <= token < self._vocab_size]
-        if wrong:
-            raise InvalidRequest(field, f"token {wrong[0]} is outside the vocabulary of {self._vocab_size} tokens")
+        self._check_ids(field, token_ids)
         if len(token_ids) >= self._max_context:
             raise InvalidRequest(
                 field,
                 f"{len(token_ids)} tokens leave no room for an answer in the context of {self._max_context}",
             )
         return token_ids
+
+    def _check_ids(self, field: str, token_ids: list[int]) -> None:
+        # A tokenizer may know tokens that the weights have no row for.
+        wrong = [token for token in token_ids if not 0 <= token < self._vocab_size]
+        if wrong:
+            raise InvalidRequest(field, f"token {wrong[0]} is outside the vocabulary of {self._vocab_size} tokens")

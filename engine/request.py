@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from engine.chat.answer import AnswerFormat, CallPiece
+    from engine.embedding import Embedding
     from engine.guidance import Guide
     from engine.images import ImageViews, ViewLayout
 
@@ -72,6 +73,8 @@ class Prompt:
     images: tuple[PromptImage, ...] = ()
     answer_format: AnswerFormat | None = None
     """How answers are to be read; None: as plain text."""
+    is_embedded: bool = False
+    """Whether its embedding is asked for, and no answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -91,6 +94,8 @@ class Request:
     """Of the prompt, those that an earlier request had computed."""
     num_reasoning_tokens: int = 0
     """Of the output, those of thoughts."""
+    embedding: Embedding | None = None
+    """Of a prompt that is embedded, at its end."""
     num_unfinished: int = field(init=False)
 
     def __post_init__(self) -> None:

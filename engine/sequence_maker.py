@@ -7,6 +7,7 @@ from typing import Any
 from engine.chat.answer import AnswerParser
 from engine.config import EngineConfig
 from engine.detokenizer import TextStream, TokenBytes, make_detokenizer
+from engine.embedding import HiddenMean
 from engine.penalties import Penalties
 from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
@@ -28,6 +29,8 @@ class SequenceMaker:
         params = request.params
         room = self._max_context - request.num_prompt_tokens
         max_tokens = max(params.max_tokens or min(self._config.default_max_tokens, room), params.min_tokens)
+        if request.prompt.is_embedded:
+            max_tokens = 1  # none is sampled
         answer_format = request.prompt.answer_format
         # What marks thoughts and calls is special to some tokenizers.
         skips_special_tokens = params.skip_special_tokens and not answer_format
@@ -42,8 +45,9 @@ class SequenceMaker:
                 Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
                 request.guide and request.guide.copy(),
                 AnswerParser(answer_format) if answer_format else None,
-                # Tokens that stand for an image do not say which one.
-                shares_prefix=self._config.prefix_cache and not request.prompt.images,
+                HiddenMean() if request.prompt.is_embedded else None,
+                # Tokens that stand for an image do not say which one, and the cache has no hidden states.
+                shares_prefix=self._config.prefix_cache and not (request.prompt.images or request.prompt.is_embedded),
             )
             for choice in range(params.n)
         ]

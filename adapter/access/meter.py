@@ -58,6 +58,10 @@ class Visit:
         """`x-ratelimit-*`, as far as there are limits and they could be read."""
         return [header for window in self._windows.values() for header in window.headers]
 
+    @property
+    def counts_tokens(self) -> bool:
+        return self._client.key is not None or self._client.limits.tokens_per_minute is not None
+
     async def begin(self) -> None:
         """Raises `RateLimited`, `InsufficientQuota`, `RatesUnavailable` or `KeysUnavailable`."""
         rates, client = self._meter.rates, self._client

@@ -55,7 +55,7 @@ class AccessControl:
 
     async def _answer_metered(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
-        record.is_charged = True
+        record.is_charged = visit.counts_tokens
 
         async def send_metered(message: Message) -> None:
             if message["type"] == "http.response.start":

@@ -59,6 +59,7 @@ class ChatCompletion:
     model: str
     choices: list[ChatChoice]
     usage: UsageCounts
+    system_fingerprint: str | None
 
 
 def new_call_id() -> str:

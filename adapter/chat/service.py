@@ -52,13 +52,14 @@ class ChatService:
         model_id, triton_model = resolve(body.model)
         record = record_of(request.scope)
         responses = self._responses(body, self._generation(body, triton_model, record), record)
-        head = AnswerHead.new("chatcmpl", model_id)
+        head = AnswerHead.new("chatcmpl", model_id, await self._catalog.fingerprint(triton_model))
         if body.stream:
             events = stream(responses, ChatChunks(head, body.n, body.include_usage))
             return EventStream(events, self._settings.keep_alive_s)
         answer = await cancel_on_disconnect(collect(responses, body.n), request.receive)
         choices = [chat_choice(index, choice) for index, choice in enumerate(answer.choices)]
-        whole = ChatCompletion(head.id, head.created, head.model, choices, UsageCounts.of(answer.usage))
+        usage = UsageCounts.of(answer.usage)
+        whole = ChatCompletion(head.id, head.created, head.model, choices, usage, head.system_fingerprint)
         return Response(orjson.dumps(whole), media_type="application/json")
 
     def _generation(self, body: ChatRequest, triton_model: str, record: RequestRecord) -> InferRequest:
@@ -75,9 +76,14 @@ class ChatService:
         )
         mode = body.image_mode
         image_parameters = None if mode is None else orjson.dumps({"mode": mode})
-        chat = Chat(orjson.dumps({"messages": _turns(body)} | _answering(body)))
         return InferRequest(
-            record.id, triton_model, chat, parameters, body.n, body.stream, image_parameters=image_parameters
+            record.id,
+            triton_model,
+            chat_prompt(body),
+            parameters,
+            body.n,
+            body.stream,
+            image_parameters=image_parameters,
         )
 
     def _responses(
@@ -100,6 +106,11 @@ class ChatService:
                     yield generated
         except InvalidRequest as error:
             raise _in_clients_words(error, body) from None
+
+
+def chat_prompt(body: ChatRequest) -> Chat:
+    """What the model makes its prompt of."""
+    return Chat(orjson.dumps({"messages": _turns(body)} | _answering(body)))
 
 
 def _turns(body: ChatRequest) -> list[dict[str, Any]]:

@@ -12,7 +12,8 @@ import grpc
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer, add_GRPCInferenceServiceServicer_to_server
 
-DESCRIPTION = {
+DESCRIPTION: dict[str, Any] = {
+    "version": "0.1.0",
     "checkpoint": "demo/tiny",
     "architecture": "LlamaForCausalLM",
     "device": "cpu",
@@ -20,6 +21,7 @@ DESCRIPTION = {
     "max_context": 2048,
     "max_sequences": 64,
     "num_parameters": 1_000_000,
+    "gpus": [],
 }
 USAGE = (5, 3, 2)
 
@@ -87,6 +89,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self.control_error: tuple[grpc.StatusCode, str] | None = None
         self.num_describes = 0
         self.describe: Reply = describe
+        self.run_task: Reply = run_task
         self.says("Hello", " world")
 
     async def start(self) -> None:
@@ -144,7 +147,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
                 self.arrived.release()
                 self.next_arrival.set()
                 self.next_arrival = asyncio.Event()
-                reply = self.reply
+                reply = self.run_task if "task" in seen.inputs else self.reply
             async for response in reply(seen, context):
                 yield response
             seen.answered = True
@@ -169,6 +172,27 @@ class FakeTriton(GRPCInferenceServiceServicer):
 
 async def describe(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
     yield answer(json.dumps(DESCRIPTION))
+
+
+async def run_task(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
+    """Of a model whose tokens are bytes."""
+    text = seen.inputs.get("text_input") or seen.inputs.get("chat", "")
+    tokens = seen.inputs.get("input_ids") or list(text.encode())
+    match seen.inputs["task"]:
+        case "tokenize":
+            spelt = [chr(token) for token in tokens]
+            yield answer(json.dumps({"tokens": tokens, "token_strs": spelt, "max_context": 2048}))
+        case "detokenize":
+            yield answer(bytes(tokens).decode())
+        case "embed":
+            yield embedding([len(tokens), -0.5, 0.1], len(tokens))
+
+
+def embedding(values: Sequence[float], num_tokens: int) -> messages.ModelStreamInferResponse:
+    said = answer("", finish="stop", usage=(num_tokens, 0, 0))
+    said.infer_response.outputs.add(name="embedding")
+    said.infer_response.raw_output_contents.append(struct.pack(f"<{len(values)}f", *values))
+    return said
 
 
 def answer(

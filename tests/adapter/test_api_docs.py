@@ -23,6 +23,10 @@ def test_the_document(http: httpx.Client) -> None:
     assert document["paths"].keys() == {
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
+        "/tokenize",
+        "/detokenize",
+        "/v1/gpu/info",
         "/v1/models",
         "/v1/models/{model_id}",
         "/ocr",
@@ -63,6 +67,9 @@ def test_the_document(http: httpx.Client) -> None:
     [
         ("/v1/chat/completions", "ChatRequest"),
         ("/v1/completions", "CompletionRequest"),
+        ("/v1/embeddings", "EmbeddingRequest"),
+        ("/tokenize", "TokenizeRequest"),
+        ("/detokenize", "DetokenizeRequest"),
         ("/ocr", "OcrRequest"),
         ("/ocr/batch", "BatchRequest"),
     ],

@@ -86,7 +86,7 @@ def test_chat(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], para
         ({"prompt": "a", "logprobs": 6}, "logprobs", "must be less than or equal to 5"),
         ({"prompt": "a", "logprobs": True}, "logprobs", "must be a valid integer"),
         ({"prompt": "a", "best_of": 2}, "best_of", "must be equal to n"),
-        ({"prompt": "a", "echo": True}, "echo", "true is not supported; use false"),
+        ({"prompt": "a", "echo": "yes"}, "echo", "must be a valid boolean"),
     ],
 )
 def test_completions(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], param: str, sentence: str) -> None:
@@ -159,10 +159,10 @@ def test_an_unknown_model(http: httpx.Client, path: str) -> None:
 
 
 def test_an_unknown_path(http: httpx.Client) -> None:
-    response = http.post("/v1/embeddings", json={})
+    response = http.post("/v1/moderations", json={})
     assert response.status_code == 404
     assert response.json()["error"] == {
-        "message": "There is nothing at POST /v1/embeddings.",
+        "message": "There is nothing at POST /v1/moderations.",
         "type": "invalid_request_error",
         "param": None,
         "code": "not_found",

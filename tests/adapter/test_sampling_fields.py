@@ -51,7 +51,7 @@ ARRIVE = [
 ]
 # Read by the adapter itself; each has a test of its own.
 ADAPTER_FIELDS = {"model", "stream", "stream_options", "messages", "prompt", "max_completion_tokens", "logprobs"}
-ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs", "suffix", "continue_final_message", "add_generation_prompt"}
+ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs", "suffix", "echo", "continue_final_message", "add_generation_prompt"}
 ADAPTER_FIELDS |= {"thinking", "reasoning_effort", "chat_template_kwargs"}
 INERT = {
     "user": "u",
@@ -65,7 +65,6 @@ INERT = {
     "tools": [],
     "tool_choice": "none",
     "best_of": 1,
-    "echo": False,
 }
 
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.e2e.stack import Stack
 from tests.e2e.triton_grpc import describe, infer
@@ -72,8 +75,31 @@ def test_a_prompt_that_begins_like_another_is_counted_as_cached(stack: Stack) ->
     assert [stack.metric(name, "qwen2") for name in names] == [before[0] + 101, before[1] + 96]
 
 
+def test_a_prompt_and_its_tokens(stack: Stack, checkpoints: dict[str, Path]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints["llama"])
+    text = "def add(a, b): 🙂"
+    [said] = infer(stack, "llama", task="tokenize", text_input=text)
+    answer = json.loads(said["text_output"][0])
+    assert answer["tokens"] == tokenizer.encode(text)
+    assert answer["max_context"] == 256
+    [said] = infer(stack, "llama", task="detokenize", input_ids=answer["tokens"])
+    assert said["text_output"][0].decode() == text
+
+
+def test_embeddings_are_transformers_hidden_states(stack: Stack, checkpoints: dict[str, Path]) -> None:
+    model = AutoModelForCausalLM.from_pretrained(checkpoints["llama"], dtype=torch.float32)
+    prompt = [2 + i % 300 for i in range(150)]
+    with torch.inference_mode():
+        mean = model.get_decoder()(torch.tensor([prompt])).last_hidden_state[0].mean(0)
+    for _ in range(2):
+        [said] = infer(stack, "llama", task="embed", input_ids=prompt)
+        assert said["embedding"] == pytest.approx((mean / mean.norm()).tolist(), abs=2e-5)
+        assert (said["num_input_tokens"], said["num_cached_tokens"]) == ([150], [0])
+
+
 def test_describe(stack: Stack) -> None:
     description = describe(stack, "llama")
+    assert description["gpus"] == []
     assert description["architecture"] == "LlamaForCausalLM"
     assert (description["dtype"], description["max_context"]) == ("float32", 256)
 
@@ -90,6 +116,9 @@ def test_describe(stack: Stack) -> None:
         ({"text_input": "a", "sampling_parameters": {"best": 1}}, "best: no such sampling parameter"),
         ({"text_input": "a", "exclude_input_in_output": False}, "exclude_input_in_output: false needs"),
         ({"text_input": "a", "sampling_parameters": {"n": 17}}, "n: 17 choices exceed the 16"),
+        ({"text_input": "a", "task": "translate"}, "task: there is no task 'translate'"),
+        ({"text_input": "a", "task": "embed", "stream": False}, "stream: it means nothing to the task embed"),
+        ({"text_input": "a", "add_special_tokens": False}, "add_special_tokens: it is for the task tokenize"),
     ],
 )
 def test_a_bad_request_is_refused_by_name(stack: Stack, inputs: dict[str, Any], says: str) -> None:
