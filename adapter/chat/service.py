@@ -170,5 +170,4 @@ def _in_clients_words(error: InvalidRequest, body: ChatRequest) -> InvalidReques
         param = "response_format" if error.param == "guided_json_object" else "response_format.json_schema.schema"
     else:
         return error
-    sentence = error.message.partition(": ")[2]
-    return type(error)(f"{param}: {sentence}", param=param, cause=error.cause)
+    return error.of(param)
