@@ -373,7 +373,7 @@ def draw(
 
 
 @_loop
-def _weigh(logits: Array, highest: Any, sharpness: Any, floor: Any, weights: Array) -> float:
+def _weigh(logits: Array, highest: Any, sharpness: Any, floor: Any, weights: Array) -> Any:
     """Relative to the highest, which weighs 1; what weighs less than `floor` weighs nothing. Returns their sum."""
     total: Any = 0.0
     part_size = 1024
