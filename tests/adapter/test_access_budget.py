@@ -219,6 +219,27 @@ def test_a_page_that_nobody_waited_for(run: Runs, path: Path, triton: FakeTriton
     assert charged(path, key) == (5, 2)
 
 
+@pytest.mark.parametrize("streamed", [False, True])
+def test_an_answer_that_nobody_waited_for(run: Runs, path: Path, triton: FakeTriton, streamed: bool) -> None:
+    """Also of a whole answer what was generated so far is known: the model is asked to tell it as it goes."""
+    key = make_key(path, limits=KeyLimits(budget_tokens=1000))
+    gate = triton.hangs()
+
+    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        assert seen.inputs["stream"] is seen.inputs["continuous_usage"] is True
+        yield answer("Hello", usage=(5, 1, 0))
+        yield answer(" world", usage=(5, 2, 0))
+        await gate.passed()
+
+    triton.reply = reply
+    with run(key) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            for _ in http.post(CHAT, json=BODY | {"stream": streamed}, timeout=0.5).iter_lines():
+                pass
+        until(lambda: charged(path, key) != (0, 0))
+    assert charged(path, key) == (5, 2)
+
+
 def test_a_ledger_that_can_not_be_read_lets_nobody_in(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path, limits=KeyLimits(budget_tokens=1))
     with run(key) as http:

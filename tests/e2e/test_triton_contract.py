@@ -49,6 +49,30 @@ def test_choices_come_in_columns(stack: Stack) -> None:
     assert texts == dict(zip(whole["choice_index"], whole["text_output"], strict=True))
 
 
+def test_every_response_may_tell_what_was_used_so_far(stack: Stack) -> None:
+    said = infer(stack, text_input="def add(a, b):", sampling_parameters=GREEDY, continuous_usage=True)
+    so_far = [response["num_output_tokens"][0] for response in said]
+    assert so_far == sorted(so_far)
+    assert so_far[0] < so_far[-1] == 10
+    assert len({response["num_input_tokens"][0] for response in said}) == 1
+
+
+def test_thoughts_and_calls_have_outputs_of_their_own(stack: Stack) -> None:
+    chat = {
+        "messages": [{"role": "user", "content": "hi"}],
+        "tools": [{"type": "function", "function": {"name": "now"}}],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
+    params = {"max_tokens": 60, "seed": 1}
+    [said] = infer(stack, "reasoner", chat=chat, sampling_parameters=params, stream=False)
+    [call] = json.loads(said["tool_calls"][0])
+    assert call == {"index": 0, "name": "now", "arguments": "{}"}
+    assert said["reasoning_content"][0]
+    assert 0 < said["num_reasoning_tokens"][0] < said["num_output_tokens"][0]
+    assert said["text_output"] == [b""]
+
+
 def test_outputs_can_be_switched_off_as_with_vllms_backend(stack: Stack) -> None:
     off = {f"return_{name}": False for name in ("finish_reason", "num_input_tokens", "num_output_tokens", "logprobs")}
     *_, last = infer(stack, text_input="def", sampling_parameters={**GREEDY, "logprobs": 1}, **off)
