@@ -171,7 +171,9 @@ def _adder(num_rows: int) -> Any:
 
 _add_1, _add_2, _add_4 = map(_adder, (1, 2, _MAX_IN_VECTORS))
 
-_KNOWS_TILES = bool(binding.get_host_cpu_features().get("amx-bf16"))
+_KNOWS_TILES, _KNOWS_INT8_TILES = (
+    bool(binding.get_host_cpu_features().get(f"amx-{kind}")) for kind in ("bf16", "int8")
+)
 _TILE_PAIRS = 16
 """Pairs of inputs in a tile."""
 
@@ -184,26 +186,27 @@ def _may_use_tiles() -> bool:
 
 HAS_TILES = _may_use_tiles()
 """AMX's, which this process may use."""
+MAX_INT8_ROWS = _MAX_IN_TILES if HAS_TILES and _KNOWS_INT8_TILES else 0
+"""Rows that `linear_rows_int8` takes, of a multiple of `INT8_INPUTS_UNIT` inputs."""
 MAX_ROWS = _MAX_IN_TILES if HAS_TILES else _MAX_IN_VECTORS
 """Rows that `linear_rows` takes; from `_MAX_IN_VECTORS` on, they have a multiple of `INPUTS_UNIT` inputs."""
-INPUTS_UNIT = 2 * _TILE_PAIRS
+INPUTS_UNIT, INT8_INPUTS_UNIT = 2 * _TILE_PAIRS, 4 * _TILE_PAIRS
 _PRODUCT_ROWS = MAX_ROWS
 """Rows that are multiplied at once where there are always so many, of zeros if need be."""
 
 
-@_intrinsic
-def _add_tiles(
-    _: Any, config: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_tiles: Any, totals: Any,
-    next_totals: Any,
-) -> Any:  # fmt: skip
-    """The same as `_adder`'s in AMX's tiles, with rows in bfloat16; compiled to nothing for a CPU without.
+def _tile_adder(product: str, is_known: bool) -> Any:
+    """The same as `_adder`'s in AMX's tiles, by one of its products; compiled to nothing for a CPU without.
+
+    `tdpbf16ps` is for rows and weights in bfloat16, totals in float32. `tdpbssd` is for rows and weights in 8 bits,
+    totals in 32: what is said of pairs of inputs is of four then.
 
     - config: the tiles' sizes, as `_sizes` gives them.
-    - num_tiles: the number of inputs in `INPUTS_UNIT`.
+    - num_tiles: of weights, one below the other.
     """
 
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        if not _KNOWS_TILES:
+        if not is_known:
             return context.get_dummy_value()
         config, weights, next_pair, rows, next_row, num_tiles, totals, next_totals = values
         byte, size = ir.IntType(8), num_tiles.type
@@ -238,13 +241,23 @@ def _add_tiles(
             for weight, place in zip(weight_tiles, places, strict=True):
                 amx("tileloadd64", weight, at(weights, builder.add(begin, place)), next_pair)
             for total, weight in zip(sums, weight_tiles, strict=True):
-                amx("tdpbf16ps", total, row_tile, weight)
+                amx(product, total, row_tile, weight)
         for total, place in zip(sums, places, strict=True):
             amx("tilestored64", total, at(totals, place), next_totals)
         amx("tilerelease")
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 8), generate
+    def add_tiles(
+        _: Any, config: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_tiles: Any, totals: Any,
+        next_totals: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(*[types.intp] * 8), generate
+
+    return _intrinsic(add_tiles)
+
+
+_add_tiles = _tile_adder("tdpbf16ps", _KNOWS_TILES)
+_add_int8_tiles = _tile_adder("tdpbssd", _KNOWS_INT8_TILES)
 
 
 def _read(number: Any) -> Any:
@@ -572,6 +585,45 @@ def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out
             outputs = out[row, begin : begin + block]
             for i in range(block):
                 outputs[i] = _rounded(totals[row, i], out)
+
+
+@_loop
+def to_int8(first: int, last: int, x: Array, out: Array, scales: Array) -> None:
+    """Over rows of `x [num_rows, dim]`: in 8 bits, and what one of them stands for."""
+    for row in range(first, last):
+        highest = np.int32(0)
+        for i in range(x.shape[1]):
+            highest = max(highest, np.int32(_as_bits(_read(x[row, i])) & np.uint32(0x7FFFFFFF)))
+        scale = max(_as_float(np.uint32(highest)), np.float32(1e-12)) / np.float32(127)
+        scales[row] = scale
+        for i in range(x.shape[1]):
+            out[row, i] = np.int8(np.int32(np.floor(_read(x[row, i]) / scale + np.float32(0.5))))
+
+
+@_loop
+def linear_rows_int8(
+    first: int, last: int, x: Array, row_scales: Array, weight: Array, scales: Array, bias: Array, out: Array
+) -> None:
+    """Over blocks of `weight [num_blocks, num_quads, block]`, words of four weights of 8 bits; so are rows `x`."""
+    num_rows, (num_quads, block) = len(x), weight.shape[1:]
+    if num_rows == 0:
+        return
+    totals, config = np.empty((num_rows, block), np.int32), _sizes(num_rows)
+    for begin in range(first * block, last * block, block):
+        totals[:] = 0
+        for strip in range(0, block, _STRIP):
+            weights = weight.ctypes.data + begin // block * weight.strides[0] + strip * weight.itemsize
+            sums = totals.ctypes.data + strip * totals.itemsize
+            _add_int8_tiles(
+                config.ctypes.data, weights, weight.strides[1], x.ctypes.data, x.strides[0], num_quads // _TILE_PAIRS,
+                sums, totals.strides[0],
+            )  # fmt: skip
+        block_scales, biases = scales[begin : begin + block], bias[begin : begin + block]
+        for row in range(num_rows):
+            outputs = out[row, begin : begin + block]
+            for i in range(block):
+                number = np.float32(totals[row, i]) * row_scales[row] * block_scales[i] + _read(biases[i])
+                outputs[i] = _rounded(number, out)
 
 
 @_loop

@@ -23,7 +23,8 @@ from tests.engine.recorder import Recorder
 
 LOOPS: tuple[Any, ...] = (
     loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
-    loops.multiply_heads, loops.see_shared, loops.argmax, loops.draw, loops.forbid,
+    loops.multiply_heads, loops.see_shared, loops.argmax, loops.draw, loops.forbid, loops.to_int8,
+    loops.linear_rows_int8,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
 ALONE = np.empty((0, 2), np.int64), np.empty(0, np.int64)
