@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from adapter.request_log import RequestRecord
 from adapter.tensors import Delta, Generated, InferRequest, TokenLogprob, Usage
 from adapter.triton_client import TritonClient
-from adapter.wire import Chunks
 
 
 @dataclass(slots=True)
@@ -57,6 +57,18 @@ class WholeAnswer:
     usage: Usage
 
 
+class AnswerEvents(Protocol):
+    """Writes an answer's responses as server-sent events."""
+
+    def opening(self) -> bytes:
+        """The events before the first response's."""
+
+    def events(self, generated: Generated) -> bytes: ...
+
+    def closing(self, usage: Usage) -> bytes:
+        """The events after the last response's."""
+
+
 async def generate(
     triton: TritonClient, requests: Sequence[InferRequest], record: RequestRecord
 ) -> AsyncGenerator[Generated, None]:
@@ -74,7 +86,7 @@ async def generate(
             yield generated
 
 
-async def stream(responses: AsyncGenerator[Generated, None], chunks: Chunks) -> AsyncGenerator[bytes, None]:
+async def stream(responses: AsyncGenerator[Generated, None], chunks: AnswerEvents) -> AsyncGenerator[bytes, None]:
     """The events of an answer; the first comes with the first response."""
     unsent = chunks.opening()
     usage = None
