@@ -3,13 +3,13 @@
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, TypeVar
 
 import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, model_validator
 
 from adapter.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
@@ -22,6 +22,7 @@ _SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value|Keys) should ")
 _MAX_SHOWN = 80
 
 Location: TypeAlias = tuple[int | str, ...]
+M = TypeVar("M", bound=BaseModel)
 
 
 class RequestModel(BaseModel):
@@ -95,6 +96,15 @@ class JsonRoute(APIRoute):
             return await handle(given)
 
         return handle_json
+
+
+def validated(model: type[M], fields: object) -> M:
+    """Raises `InvalidRequest` that names the first field at fault."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        problem: dict[str, Any] = dict(error.errors(include_url=False)[0])
+        raise from_validation_error(RequestValidationError([problem | {"loc": ("body", *problem["loc"])}])) from None
 
 
 def from_validation_error(error: RequestValidationError) -> InvalidRequest:

@@ -16,11 +16,12 @@ from adapter.models.service import ModelCatalog
 from adapter.ocr.answer import DocumentAnswer, failed_if_all_failed
 from adapter.ocr.document import PageFailed, PageRead, read_document
 from adapter.ocr.events import EventEncoder, Format, event_encoder
-from adapter.ocr.fields import read_options, validated
+from adapter.ocr.fields import read_options
 from adapter.ocr.form import OcrInput, from_json
 from adapter.ocr.reader import PageReader
 from adapter.ocr.results import PictureBudget
 from adapter.ocr.schemas import BatchRequest, OcrRequest
+from adapter.request_body import validated
 from adapter.request_log import RequestRecord, record_of
 from adapter.settings import Settings
 from adapter.sse import EventStream
