@@ -29,6 +29,8 @@ from adapter.ocr.reader import PageReader
 from adapter.ocr.router import ocr_router
 from adapter.ocr.service import OcrService
 from adapter.request_log import RequestLog, RunningRequests
+from adapter.responses.router import responses_router
+from adapter.responses.service import ResponseService
 from adapter.settings import Settings, load_settings
 from adapter.triton_client import TritonClient
 
@@ -43,6 +45,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     fetcher = ImageFetcher(settings)
     reader = PageReader(triton, settings)
     jobs = JobService(triton, catalog, reader, documents, settings)
+    chats = ChatService(triton, catalog, settings, documents, fetcher)
     running = RunningRequests()
 
     @asynccontextmanager
@@ -62,7 +65,8 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="The OpenAI API for DeepSeek's models on Triton Inference Server, and OCR.",
         lifespan=lifespan,
     )
-    app.include_router(chat_router(ChatService(triton, catalog, settings, documents, fetcher)))
+    app.include_router(chat_router(chats))
+    app.include_router(responses_router(ResponseService(chats, settings)))
     app.include_router(completions_router(CompletionService(triton, catalog, settings)))
     app.include_router(ocr_router(OcrService(reader, documents, catalog, settings)))
     app.include_router(jobs_router(jobs))

@@ -79,9 +79,11 @@ class Chunks(ABC):
     def _event(self, delta: Delta) -> bytes: ...
 
 
-def answer_responses(whole: type) -> dict[int | str, dict[str, Any]]:
-    """How an endpoint that generates answers, for the OpenAPI document."""
-    stream = {"schema": {"type": "string"}, "example": 'data: {"id": ...}\n\ndata: [DONE]\n\n'}
+def answer_responses(
+    whole: type, events: str = 'data: {"id": ...}\n\ndata: [DONE]\n\n'
+) -> dict[int | str, dict[str, Any]]:
+    """How an endpoint that generates answers, for the OpenAPI document; `events` are an example."""
+    stream = {"schema": {"type": "string"}, "example": events}
     description = "The whole answer; with `stream`, chunks of it as server-sent events."
     return {
         200: {"model": whole, "description": description, "content": {"text/event-stream": stream}},

@@ -27,20 +27,20 @@ class JsonSchemaFormat(RequestModel):
     json_schema: JsonSchema
 
 
-def _format_kind(value: object) -> str:
+def format_kind(value: object) -> str:
     kind = value.get("type") if isinstance(value, dict) else None
     return f"<{kind}>" if kind in ("json_object", "json_schema") else "<text>"
 
 
-def _known_format(value: object) -> object:
+def known_format(value: object) -> object:
     if isinstance(value, dict) and value.get("type") not in ("text", "json_object", "json_schema"):
         raise ValueError('type must be "text", "json_object" or "json_schema"')
     return value
 
 
 ResponseFormat = Annotated[
-    Annotated[TextFormat, BeforeValidator(_known_format), Tag("<text>")]
+    Annotated[TextFormat, BeforeValidator(known_format), Tag("<text>")]
     | Annotated[JsonObjectFormat, Tag("<json_object>")]
     | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
-    Discriminator(_format_kind),
+    Discriminator(format_kind),
 ]

@@ -13,7 +13,7 @@ PartKind: TypeAlias = Literal["reasoning", "text", "call"]
 
 @dataclass(slots=True, eq=False)
 class Part:
-    """`name` is of the function that a call is of; a call's text is the JSON of its arguments, as the model wrote it."""
+    """A call has the name of its function; its text is the JSON of the arguments, as the model wrote it."""
 
     kind: PartKind
     index: int
