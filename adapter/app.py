@@ -21,6 +21,8 @@ from adapter.health.service import HealthService
 from adapter.jobs.router import jobs_router
 from adapter.jobs.service import JobService
 from adapter.limits import BodyLimit
+from adapter.messages.router import messages_router
+from adapter.messages.service import MessageService
 from adapter.mistral_ocr.router import mistral_ocr_router
 from adapter.mistral_ocr.service import MistralOcrService
 from adapter.models.router import models_router
@@ -67,6 +69,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(chat_router(chats))
     app.include_router(responses_router(ResponseService(chats, settings)))
+    app.include_router(messages_router(MessageService(chats, settings)))
     app.include_router(completions_router(CompletionService(triton, catalog, settings)))
     app.include_router(ocr_router(OcrService(reader, documents, catalog, settings)))
     app.include_router(jobs_router(jobs))

@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -43,6 +44,7 @@ class EventStream(Response):
         silence_s: float = KEEP_ALIVE_S,
         ending: Callable[[ApiError | None], bytes] = openai_ending,
         keep_alive: bytes = KEEP_ALIVE,
+        headers: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """
         Args:
@@ -58,7 +60,7 @@ class EventStream(Response):
         """When something was sent, on the loop's clock."""
         self.status_code = 200
         self.background = None
-        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)

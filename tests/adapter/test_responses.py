@@ -228,7 +228,7 @@ def test_a_stream_says_what_the_whole_answer_says(
 
 
 def without_ids(response: Any) -> Any:
-    fields = response.to_dict()
+    fields = response.model_dump()
     for name in ("id", "created_at", "completed_at"):
         del fields[name]
     for item in fields["output"]:
