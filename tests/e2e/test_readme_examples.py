@@ -44,6 +44,8 @@ def test_there_is_a_curl_for_each_endpoint() -> None:
     assert {path[1] for path in paths if path} == {
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/responses",
+        "/v1/messages",
         "/v1/models",
         "/v1/models/deepseek-coder",
         "/health",
