@@ -30,6 +30,7 @@ class Choice:
     calls: list[Call] = field(default_factory=list)
     logprobs: list[TokenLogprob] | None = None
     finish_reason: str | None = None
+    stop_string: str | None = None
 
     @property
     def text(self) -> str:
@@ -47,6 +48,7 @@ class Choice:
                 self.calls.append(Call(piece.name, []))
             self.calls[piece.index].pieces.append(piece.arguments)
         self.finish_reason = delta.finish_reason
+        self.stop_string = delta.stop_string
         if delta.logprobs is not None:
             self.logprobs = (self.logprobs or []) + delta.logprobs
 

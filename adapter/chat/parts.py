@@ -40,10 +40,11 @@ class AnswerParts:
     def __init__(self) -> None:
         self.parts: list[Part] = []
         self.finish_reason: str | None = None
+        self.stop_string: str | None = None
 
     def decode(self, delta: Delta) -> Iterator[PartDelta]:
         """What `delta` adds. A call that has begun goes on before text that stands behind it."""
-        self.finish_reason = delta.finish_reason
+        self.finish_reason, self.stop_string = delta.finish_reason, delta.stop_string
         if delta.reasoning:
             yield self._add("reasoning", delta.reasoning)
         calls = list(delta.calls)

@@ -11,13 +11,25 @@ from adapter.tensors import Usage
 
 StopReason: TypeAlias = Literal["end_turn", "max_tokens", "stop_sequence", "tool_use"]
 
-STOP_REASONS: dict[str, StopReason] = {
+_STOP_REASONS: dict[str | None, StopReason] = {
     "stop": "end_turn",
     "length": "max_tokens",
     "repetition": "max_tokens",
     "tool_calls": "tool_use",
 }
 """Of finish reasons. Anthropic has the one word for all answers that are cut short."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    stop_reason: StopReason | None
+    stop_sequence: str | None
+
+    @classmethod
+    def of(cls, finish_reason: str | None, stop_string: str | None) -> "Stop":
+        if finish_reason == "stop" and stop_string is not None:
+            return cls("stop_sequence", stop_string)
+        return cls(_STOP_REASONS.get(finish_reason), None)
 
 
 @dataclass(frozen=True, slots=True)

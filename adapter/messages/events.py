@@ -7,7 +7,7 @@ import orjson
 
 from adapter.chat.parts import AnswerParts, Part, PartDelta
 from adapter.errors import ApiError
-from adapter.messages.answer import STOP_REASONS, Message, MessageUsage, block_of, new_message_id
+from adapter.messages.answer import Message, MessageUsage, Stop, block_of, new_message_id
 from adapter.tensors import Generated, Usage
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -38,8 +38,7 @@ class MessageEvents:
         return events + b"".join(self._added(added) for delta in generated.deltas for added in self._said.decode(delta))
 
     def closing(self, usage: Usage) -> bytes:
-        reason = STOP_REASONS.get(self._said.finish_reason or "")
-        delta = {"stop_reason": reason, "stop_sequence": None}
+        delta = Stop.of(self._said.finish_reason, self._said.stop_string)
         events = self._stop() + _event("message_delta", {"delta": delta, "usage": MessageUsage.of(usage)})
         return events + _event("message_stop", {})
 

@@ -7,7 +7,7 @@ from adapter.chat.parts import parts_of
 from adapter.chat.service import ChatService
 from adapter.disconnect import cancel_on_disconnect
 from adapter.generation import collect, stream
-from adapter.messages.answer import STOP_REASONS, Message, MessageUsage, block_of, new_message_id
+from adapter.messages.answer import Message, MessageUsage, Stop, block_of, new_message_id
 from adapter.messages.events import PING, MessageEvents
 from adapter.messages.schemas import MessagesRequest
 from adapter.messages.translation import translated
@@ -31,7 +31,7 @@ class MessageService:
         answer = await cancel_on_disconnect(collect(chat.responses, 1), request.receive)
         [choice] = answer.choices
         content = [block_of(part) for part in parts_of(choice)]
-        reason = STOP_REASONS.get(choice.finish_reason or "")
-        whole = Message(new_message_id(), chat.model, content, reason, None, MessageUsage.of(answer.usage))
+        stop, usage = Stop.of(choice.finish_reason, choice.stop_string), MessageUsage.of(answer.usage)
+        whole = Message(new_message_id(), chat.model, content, stop.stop_reason, stop.stop_sequence, usage)
         # Not orjson: a tool's input may have integers of any length.
         return Response(to_json(whole), headers={"request-id": record.id}, media_type="application/json")

@@ -276,6 +276,20 @@ def without_ids(message: Any) -> Any:
     return fields
 
 
+def test_which_string_ended_it(claude: anthropic.Anthropic, triton: FakeTriton) -> None:
+    triton.replies(answer("Hi"), answer("", finish="stop", usage=USAGE, stop_string="END"))
+    message = claude.messages.create(**ASKED, stop_sequences=["END"])
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "END")
+    with claude.messages.stream(**ASKED, stop_sequences=["END"]) as stream:
+        message = stream.get_final_message()
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "END")
+    # Calls that it ended are what the client has to answer.
+    calls = [{"index": 0, "name": "now", "arguments": "{}"}]
+    triton.replies(answer("", calls=calls, finish="tool_calls", usage=USAGE, stop_string="END"))
+    message = claude.messages.create(**ASKED, stop_sequences=["END"], tools=[WEATHER])
+    assert (message.stop_reason, message.stop_sequence) == ("tool_use", None)
+
+
 def test_silence_is_a_ping(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
     http = serve(keep_alive_s=0.05)
     gate = triton.hangs("Hel")

@@ -116,10 +116,11 @@ def test_a_message_thinks(claude: anthropic.Anthropic) -> None:
 
 def test_a_message_goes_on_with_its_beginning(claude: anthropic.Anthropic) -> None:
     turns: Any = [{"role": "user", "content": SORT}, {"role": "assistant", "content": "```python\n"}]
-    message = claude.messages.create(model=MODEL, max_tokens=200, messages=turns, stop_sequences=["```"])
+    message = claude.messages.create(model=MODEL, max_tokens=200, messages=turns, stop_sequences=["END", "```"])
     [said] = message.content
     assert said.type == "text"
     assert said.text.startswith(("def ", "import ", "from "))
+    assert (message.stop_reason, message.stop_sequence) == ("stop_sequence", "```")
 
 
 def test_what_is_wrong_is_said_in_their_words(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
