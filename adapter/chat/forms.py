@@ -1,10 +1,10 @@
 """`response_format`: the form that an answer's text is held to."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel
 
 
 class TextFormat(RequestModel):
@@ -18,7 +18,7 @@ class JsonObjectFormat(RequestModel):
 class JsonSchema(RequestModel):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
-    definition: dict[str, Any] | None = Field(None, alias="schema", description="Any JSON if absent.")
+    definition: JsonObject | None = Field(None, alias="schema", description="Any JSON if absent.")
     strict: bool | None = Field(None, description="Answers are held to it in any case.")
 
 

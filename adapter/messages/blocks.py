@@ -1,12 +1,12 @@
 """The messages of Anthropic's API: texts, images, thoughts, uses of tools and their results."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from adapter.chat.messages import Nothing
 from adapter.chat.tools import FunctionName
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel
 
 _KINDS = ("image", "thinking", "tool_use", "tool_result")
 
@@ -80,7 +80,7 @@ class ToolUseBlock(Block):
     type: Literal["tool_use"]
     id: str
     name: FunctionName
-    input: dict[str, Any]
+    input: JsonObject
 
 
 def _block_kind(value: object) -> str:

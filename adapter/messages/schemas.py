@@ -1,6 +1,6 @@
 """The body of `POST /v1/messages`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
@@ -8,7 +8,7 @@ from adapter.chat.schemas import MAX_MESSAGES
 from adapter.chat.tools import MAX_TOOLS, FunctionName
 from adapter.errors import InvalidRequest
 from adapter.messages.blocks import Block, CacheControl, TextBlock, TurnMessage, text_or_list
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel
 from adapter.sampling import MAX_INT32, StopString
 
 
@@ -22,7 +22,7 @@ class ClientTool(Block):
     type: Annotated[Literal["custom"], BeforeValidator(_known_tool)] | None = None
     name: FunctionName
     description: str | None = None
-    input_schema: dict[str, Any]
+    input_schema: JsonObject
     strict: bool | None = Field(None, description="Hold the input to the schema also where nobody demands the tool.")
 
 
@@ -41,7 +41,7 @@ class Thinking(RequestModel):
 
 class SchemaFormat(RequestModel):
     type: Literal["json_schema"]
-    definition: dict[str, Any] = Field(alias="schema")
+    definition: JsonObject = Field(alias="schema")
 
 
 class OutputConfig(RequestModel):

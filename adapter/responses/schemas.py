@@ -1,6 +1,6 @@
 """The body of `POST /v1/responses`."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
@@ -8,7 +8,7 @@ from adapter.chat.forms import JsonObjectFormat, TextFormat, format_kind, known_
 from adapter.chat.messages import Nothing
 from adapter.chat.schemas import MAX_MESSAGES
 from adapter.chat.tools import MAX_TOOLS, FunctionName
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel
 from adapter.responses.items import InputItem, text_or_list
 from adapter.sampling import MAX_INT32, Metadata
 
@@ -31,7 +31,7 @@ class FunctionTool(RequestModel):
     type: Annotated[Literal["function"], BeforeValidator(_known_tool)]
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of its arguments; none if absent.")
+    parameters: JsonObject | None = Field(None, description="A JSON schema of its arguments; none if absent.")
     strict: bool | None = Field(
         None, description="Hold the arguments to the schema also where the model calls it by its own choice."
     )
@@ -56,7 +56,7 @@ class JsonSchemaFormat(RequestModel):
     type: Literal["json_schema"]
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
-    definition: dict[str, Any] = Field(alias="schema")
+    definition: JsonObject = Field(alias="schema")
     strict: bool | None = Field(None, description="Answers are held to it in any case.")
 
 

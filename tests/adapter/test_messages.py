@@ -2,7 +2,7 @@
 
 import base64
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -10,12 +10,10 @@ import anthropic
 import httpx
 import orjson
 import pytest
-from grpc import StatusCode
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from tests.adapter.conftest import WAIT_S, Adapter
 from tests.adapter.fake_triton import USAGE, FakeTriton, answer
 from tests.adapter.test_chat_images import encoded
 from tests.adapter.test_responses import PIECES, chat_of
@@ -29,12 +27,6 @@ USE: Any = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"c
 RESULT: Any = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "18 degrees"}
 PNG = base64.b64encode(encoded("white")).decode()
 IMAGE: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
-
-
-@pytest.fixture
-def claude(session_adapter: Adapter, triton: FakeTriton) -> Iterator[anthropic.Anthropic]:
-    with anthropic.Anthropic(base_url=session_adapter.url, api_key="none", max_retries=0, timeout=WAIT_S) as client:
-        yield client
 
 
 def blocks(*content: Any, role: str = "user") -> dict[str, Any]:
@@ -302,110 +294,3 @@ def test_silence_is_a_ping(serve: Callable[..., httpx.Client], triton: FakeTrito
     assert 'data: {"type":"ping"}' in seen
     assert "event: message_stop" in seen
     assert not any(line.startswith(":") for line in seen)
-
-
-@pytest.mark.parametrize(
-    ("fields", "param", "sentence"),
-    [
-        ({"max_tokens": None}, "max_tokens", "is required"),
-        ({"messages": []}, "messages", "must have at least 1 item"),
-        ({"temperature": 1.5}, "temperature", "less than or equal to 1"),
-        ({"container": "x"}, "container", "is not supported"),
-        ({"thinking": {"type": "enabled", "budget_tokens": 49}}, "thinking.budget_tokens", "by max_tokens alone"),
-        ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools.0.type", "has no tools of its own"),
-        ({"tools": [WEATHER, WEATHER]}, "tools.1.name", "another tool is named"),
-        ({"tool_choice": {"type": "any"}}, "tool_choice", "is only for requests with tools"),
-        ({"tools": [WEATHER], "tool_choice": {"type": "tool"}}, "tool_choice.name", "is for the type 'tool'"),
-        ({"messages": [blocks({"type": "document"})]}, "messages.0.content.0.type", "/ocr/file"),
-        ({"messages": [blocks(USE)]}, "messages.0.content.0", "is for the role 'assistant'"),
-        ({"messages": [USER, blocks(IMAGE, role="assistant")]}, "messages.1.content.0", "is for the role 'user'"),
-        ({"messages": [blocks(RESULT | {"content": [IMAGE]})]}, "messages.0.content.0.content.0", "result is text"),
-        ({"messages": [USER, blocks(USE, role="assistant")]}, "messages.1.content", "send its tool_result"),
-        ({"messages": [USER, {"role": "assistant", "content": ""}]}, "messages.1", "with some text"),
-        (
-            {"messages": [blocks(RESULT, IMAGE | {"source": {"type": "url", "url": "ftp://x"}})]},
-            "messages.0.content.1.source",
-            "must be a data URL",
-        ),
-        (
-            {"messages": [blocks(IMAGE | {"source": {"type": "file", "file_id": "x"}})]},
-            "messages.0.content.0.source.type",
-            "keeps no files",
-        ),
-    ],
-)
-def test_what_is_refused(
-    http: httpx.Client, triton: FakeTriton, fields: dict[str, Any], param: str, sentence: str
-) -> None:
-    response = http.post(PATH, json=ASKED | {"model": None} | fields)
-    assert response.status_code == 400, response.text
-    error = response.json()["error"]
-    assert error["type"] == "invalid_request_error"
-    assert error["message"].startswith(f"{param}: ")
-    assert sentence in error["message"]
-    assert triton.seen == []
-
-
-@pytest.mark.parametrize(
-    ("said", "param"),
-    [
-        ("messages.0.content: odd", "system"),
-        ("messages.2.tool_calls.0.function.arguments: odd", "messages.1.content.1.input"),
-        ("messages.3.content: odd", "messages.2.content.0.content"),
-        ("guided_json: odd", "output_config.format.schema"),
-        ("tools.0.function.parameters: odd", "tools.0.input_schema"),
-        ("thinking: odd", "thinking"),
-        ("stop: odd", "stop_sequences"),
-        ("continue_final_message: odd", "messages.3"),
-    ],
-)
-def test_what_the_model_refuses_is_named_as_the_client_has_it(
-    http: httpx.Client, triton: FakeTriton, said: str, param: str
-) -> None:
-    triton.fails(StatusCode.INVALID_ARGUMENT, said)
-    turns = [USER, blocks(text("x"), USE, role="assistant"), blocks(RESULT), {"role": "assistant", "content": "So"}]
-    body = ASKED | {"system": "x", "messages": turns, "tools": [WEATHER], "stop_sequences": ["a"]}
-    body |= {"output_config": {"format": {"type": "json_schema", "schema": {}}}}
-    assert http.post(PATH, json=body).json()["error"]["message"] == f"{param}: odd"
-
-
-@pytest.mark.parametrize(
-    ("code", "said", "kind", "error"),
-    [
-        (StatusCode.INVALID_ARGUMENT, "top_k: odd", "invalid_request_error", anthropic.BadRequestError),
-        (StatusCode.UNAVAILABLE, "Exceeds maximum queue size", "rate_limit_error", anthropic.RateLimitError),
-        (StatusCode.INTERNAL, "odd", "api_error", anthropic.InternalServerError),
-        (StatusCode.UNAVAILABLE, "away", "overloaded_error", anthropic.APIStatusError),
-    ],
-)
-def test_failures_are_anthropics(
-    claude: anthropic.Anthropic, triton: FakeTriton, code: StatusCode, said: str, kind: str, error: Any
-) -> None:
-    triton.fails(code, said)
-    with pytest.raises(error) as caught:
-        claude.messages.create(**ASKED)
-    body: Any = caught.value.body
-    assert (body["type"], body["error"]["type"]) == ("error", kind)
-    assert body["request_id"] == caught.value.request_id == triton.seen[0].id
-    # In the middle of a stream too, as an event.
-    triton.fails(code, said, after=["Hel"])
-    with pytest.raises(anthropic.APIStatusError) as caught, claude.messages.stream(**ASKED) as stream:
-        stream.until_done()
-    event: Any = caught.value.body
-    assert event["error"]["type"] == kind
-
-
-def test_what_is_not_there(http: httpx.Client) -> None:
-    for response, status, kind in (
-        (http.post(PATH, json=ASKED | {"model": "claude"}), 404, "not_found_error"),
-        (http.post(f"{PATH}/batches", json={}), 404, "not_found_error"),
-        (http.get(PATH), 405, "invalid_request_error"),
-        (http.post(PATH, content="{"), 415, "invalid_request_error"),
-        (http.post(PATH, content="{", headers={"content-type": "application/json"}), 400, "invalid_request_error"),
-    ):
-        assert response.status_code == status
-        body = response.json()
-        assert body.keys() == {"type", "error", "request_id"}
-        assert body["error"]["type"] == kind
-    # Others keep OpenAI's.
-    assert "type" not in http.post("/v1/messagesx", json={}).json()
