@@ -79,7 +79,7 @@ class MessageUsage:
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
+class MessageAnswer:
     id: str
     type: Literal["message"] = field(default="message", init=False)
     role: Literal["assistant"] = field(default="assistant", init=False)

@@ -63,7 +63,7 @@ def _source_kind(value: object) -> str:
     return "<base64>" if isinstance(value, dict) and value.get("type") == "base64" else "<url>"
 
 
-class ImageBlock(Block):
+class InputImageBlock(Block):
     type: Literal["image"]
     source: Annotated[
         Annotated[Base64Source, Tag("<base64>")] | Annotated[UrlSource, Tag("<url>")], Discriminator(_source_kind)
@@ -93,7 +93,7 @@ def text_or_list(value: object) -> str:
 
 
 ResultBlock = Annotated[
-    Annotated[TextBlock, Tag("<text>")] | Annotated[ImageBlock, Tag("<image>")], Discriminator(_block_kind)
+    Annotated[TextBlock, Tag("<text>")] | Annotated[InputImageBlock, Tag("<image>")], Discriminator(_block_kind)
 ]
 
 
@@ -109,7 +109,7 @@ class ToolResultBlock(Block):
 
 AnyBlock = Annotated[
     Annotated[TextBlock, Tag("<text>")]
-    | Annotated[ImageBlock, Tag("<image>")]
+    | Annotated[InputImageBlock, Tag("<image>")]
     | Annotated[ThinkingBlock, Tag("<thinking>")]
     | Annotated[ToolUseBlock, Tag("<tool_use>")]
     | Annotated[ToolResultBlock, Tag("<tool_result>")],

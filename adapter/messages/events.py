@@ -7,7 +7,7 @@ import orjson
 
 from adapter.chat.parts import AnswerParts, Part, PartDelta
 from adapter.errors import ApiError
-from adapter.messages.answer import Message, MessageUsage, Stop, block_of, new_message_id
+from adapter.messages.answer import MessageAnswer, MessageUsage, Stop, block_of, new_message_id
 from adapter.tensors import Generated, Usage
 
 PING = b'event: ping\ndata: {"type":"ping"}\n\n'
@@ -48,7 +48,7 @@ class MessageEvents:
 
     def _start(self, usage: Usage) -> bytes:
         self._has_begun = True
-        message = Message(new_message_id(), self._model, [], None, None, MessageUsage.of(usage))
+        message = MessageAnswer(new_message_id(), self._model, [], None, None, MessageUsage.of(usage))
         return _event("message_start", {"message": message})
 
     def _added(self, added: PartDelta) -> bytes:

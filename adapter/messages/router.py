@@ -1,6 +1,6 @@
 from fastapi import APIRouter, Request, Response
 
-from adapter.messages.answer import Message
+from adapter.messages.answer import MessageAnswer
 from adapter.messages.errors import FAILURE_DOCS
 from adapter.messages.schemas import MessagesRequest
 from adapter.messages.service import MessageService
@@ -17,7 +17,7 @@ def messages_router(service: MessageService) -> APIRouter:
         "/v1/messages",
         summary="Answer as Anthropic's Messages API does",
         response_model=None,
-        responses=answer_responses(Message, _EVENTS) | {"default": FAILURE_DOCS},
+        responses=answer_responses(MessageAnswer, _EVENTS) | {"default": FAILURE_DOCS},
     )
     async def create_message(body: MessagesRequest, request: Request) -> Response:
         return await service.create(body, request)

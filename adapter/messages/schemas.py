@@ -32,7 +32,7 @@ class ToolChoice(RequestModel):
     disable_parallel_tool_use: bool | None = Field(None, description="True: at most one use.")
 
 
-class Thinking(RequestModel):
+class ThinkingConfig(RequestModel):
     type: Literal["enabled", "disabled", "adaptive"] = Field(
         description="Whether to think before the answer; `adaptive` is as the checkpoint has it."
     )
@@ -83,7 +83,7 @@ class MessagesRequest(RequestModel):
         None, max_length=MAX_TOOLS, fail_fast=True, description="Tools that the answer may use."
     )
     tool_choice: ToolChoice | None = None
-    thinking: Thinking | None = None
+    thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
     stream: bool = Field(False, description="Answer with server-sent events as the text is generated.")
 

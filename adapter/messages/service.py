@@ -7,7 +7,7 @@ from adapter.chat.parts import parts_of
 from adapter.chat.service import ChatService
 from adapter.disconnect import cancel_on_disconnect
 from adapter.generation import collect, stream
-from adapter.messages.answer import Message, MessageUsage, Stop, block_of, new_message_id
+from adapter.messages.answer import MessageAnswer, MessageUsage, Stop, block_of, new_message_id
 from adapter.messages.events import PING, MessageEvents
 from adapter.messages.schemas import MessagesRequest
 from adapter.messages.translation import translated
@@ -32,6 +32,6 @@ class MessageService:
         [choice] = answer.choices
         content = [block_of(part) for part in parts_of(choice)]
         stop, usage = Stop.of(choice.finish_reason, choice.stop_string), MessageUsage.of(answer.usage)
-        whole = Message(new_message_id(), chat.model, content, stop.stop_reason, stop.stop_sequence, usage)
+        whole = MessageAnswer(new_message_id(), chat.model, content, stop.stop_reason, stop.stop_sequence, usage)
         # Not orjson: a tool's input may have integers of any length.
         return Response(to_json(whole), headers={"request-id": record.id}, media_type="application/json")

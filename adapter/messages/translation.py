@@ -9,14 +9,14 @@ from adapter.chat.translation import Places, TranslatedChat
 from adapter.errors import InvalidRequest
 from adapter.messages.blocks import (
     AnyBlock,
-    ImageBlock,
+    InputImageBlock,
     TextBlock,
     ThinkingBlock,
     ToolResultBlock,
     ToolUseBlock,
     TurnMessage,
 )
-from adapter.messages.schemas import MessagesRequest, ToolChoice
+from adapter.messages.schemas import ClientTool, MessagesRequest, ToolChoice
 
 _PLACES = {
     "stop": "stop_sequences",
@@ -28,7 +28,7 @@ _PLACES = {
 }
 _CHOICES = {"auto": "auto", "any": "required", "none": "none"}
 _ROLES = {
-    ImageBlock: "user",
+    InputImageBlock: "user",
     ToolResultBlock: "user",
     ThinkingBlock: "assistant",
     ToolUseBlock: "assistant",
@@ -53,11 +53,7 @@ def translated(body: MessagesRequest) -> TranslatedChat:
     schema = output.format.definition if output and output.format else None
     fields = {
         "messages": turns.messages,
-        "tools": [
-            {"type": "function", "function": {"parameters": tool.input_schema} | tool.model_dump(include=_SHARED)}
-            for tool in body.tools or ()
-        ]
-        or None,
+        "tools": [_tool(tool) for tool in body.tools or ()] or None,
         "tool_choice": None if choice is None else _choice(choice),
         "parallel_tool_calls": False if choice and choice.disable_parallel_tool_use else None,
         "stop": body.stop_sequences,
@@ -69,9 +65,6 @@ def translated(body: MessagesRequest) -> TranslatedChat:
     for name in ("model", "stream", "max_tokens", "temperature", "top_p", "top_k"):
         fields[name] = getattr(body, name)
     return TranslatedChat(fields, places)
-
-
-_SHARED = {"name", "description", "strict"}
 
 
 class _Turns:
@@ -123,7 +116,7 @@ class _Turns:
                     self.say(role, said, place)
                     said = []
                 self._result(block, f"{place}.content.{i}", place)
-            elif isinstance(block, ImageBlock):
+            elif isinstance(block, InputImageBlock):
                 field = f"messages.{len(self.messages)}.content.{len(said)}.image_url.url"
                 self._places.note(field, f"{place}.content.{i}.source")
                 said.append({"type": "image_url", "image_url": {"url": block.source.as_url}})
@@ -135,7 +128,7 @@ class _Turns:
     def _result(self, block: ToolResultBlock, field: str, place: str) -> None:
         if isinstance(block.content, str):
             text = block.content
-        elif images := [j for j, part in enumerate(block.content) if isinstance(part, ImageBlock)]:
+        elif images := [j for j, part in enumerate(block.content) if isinstance(part, InputImageBlock)]:
             param = f"{field}.content.{images[0]}"
             raise InvalidRequest(f"{param}: a tool's result is text; send images beside it", param=param)
         else:
@@ -163,6 +156,11 @@ class _Turns:
 
 def _text(blocks: Sequence[AnyBlock]) -> str:
     return "".join(block.text for block in blocks if isinstance(block, TextBlock))
+
+
+def _tool(tool: ClientTool) -> dict[str, Any]:
+    function = tool.model_dump(include={"name", "description", "strict"})
+    return {"type": "function", "function": function | {"parameters": tool.input_schema}}
 
 
 def _choice(choice: ToolChoice) -> str | dict[str, Any]:

@@ -52,7 +52,7 @@ FunctionChoice = Annotated[
 ]
 
 
-class JsonSchemaFormat(RequestModel):
+class TextSchemaFormat(RequestModel):
     type: Literal["json_schema"]
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
@@ -63,7 +63,7 @@ class JsonSchemaFormat(RequestModel):
 AnswerFormat = Annotated[
     Annotated[TextFormat, BeforeValidator(known_format), Tag("<text>")]
     | Annotated[JsonObjectFormat, Tag("<json_object>")]
-    | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
+    | Annotated[TextSchemaFormat, Tag("<json_schema>")],
     Discriminator(format_kind),
 ]
 
@@ -79,7 +79,7 @@ class ReasoningOptions(RequestModel):
     )
 
 
-class StreamOptions(RequestModel):
+class ResponseStreamOptions(RequestModel):
     include_obfuscation: Literal[False] | None = None
 
 
@@ -108,7 +108,7 @@ class ResponsesRequest(RequestModel):
     )
     parallel_tool_calls: bool | None = Field(None, description="False: at most one call.")
     stream: bool = Field(False, description="Answer with server-sent events as the text is generated.")
-    stream_options: StreamOptions | None = None
+    stream_options: ResponseStreamOptions | None = None
 
     # What is had in any case.
     store: Literal[False] | None = Field(None, description="Nothing is stored.")

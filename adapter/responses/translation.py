@@ -15,7 +15,7 @@ from adapter.responses.items import (
     MessageItem,
     ReasoningItem,
 )
-from adapter.responses.schemas import AnswerFormat, ChosenFunction, JsonSchemaFormat, ResponsesRequest
+from adapter.responses.schemas import AnswerFormat, ChosenFunction, ResponsesRequest, TextSchemaFormat
 
 _PLACES = {
     "max_tokens": "max_output_tokens",
@@ -32,9 +32,11 @@ def translated(body: ResponsesRequest) -> TranslatedChat:
     places = Places(_PLACES)
     turns = _Turns(places)
     if body.instructions is not None:
-        turns.instruct(body.instructions)
+        turns.say("system", body.instructions, "instructions")
+        places.note("messages.0.content", "instructions")
     if isinstance(body.input, str):
         turns.say("user", body.input, "input")
+        places.note(f"messages.{len(turns.messages) - 1}.content", "input")
     else:
         for i, item in enumerate(body.input):
             turns.add(item, f"input.{i}")
@@ -60,10 +62,6 @@ class _Turns:
     def __init__(self, places: Places) -> None:
         self.messages: list[dict[str, Any]] = []
         self._places = places
-
-    def instruct(self, instructions: str) -> None:
-        self.say("system", instructions, "instructions")
-        self._places.note("messages.0.content", "instructions")
 
     def say(self, role: str, content: str | list[dict[str, Any]], place: str, **fields: str) -> None:
         self._places.note(f"messages.{len(self.messages)}", place)
@@ -133,7 +131,7 @@ def _nested(function: dict[str, Any]) -> dict[str, Any]:
 
 
 def _format(answer_format: AnswerFormat) -> dict[str, Any]:
-    if isinstance(answer_format, JsonSchemaFormat):
+    if isinstance(answer_format, TextSchemaFormat):
         schema = answer_format.model_dump(by_alias=True)
         return {"type": schema.pop("type"), "json_schema": schema}
     return answer_format.model_dump()

@@ -45,7 +45,7 @@ def test_the_document(http: httpx.Client) -> None:
         ("/v1/chat/completions", "ChatRequest", "ChatCompletion", "ErrorResponse"),
         ("/v1/completions", "CompletionRequest", "Completion", "ErrorResponse"),
         ("/v1/responses", "ResponsesRequest", "ResponseAnswer", "ErrorResponse"),
-        ("/v1/messages", "MessagesRequest", "Message-Output", "MessagesErrorResponse"),
+        ("/v1/messages", "MessagesRequest", "MessageAnswer", "MessagesErrorResponse"),
     ):
         operation = document["paths"][path]["post"]
         body = operation["requestBody"]["content"]["application/json"]["schema"]

@@ -112,3 +112,8 @@ def test_what_the_model_refuses_is_named_as_the_client_has_it(
     body = {"instructions": "x", "input": [USER, CALL], "text": {"format": schema}, "tools": [WEATHER]}
     error = http.post(PATH, json=body).json()["error"]
     assert (error["param"], error["message"]) == (param, f"{param}: odd")
+
+
+def test_a_text_is_named_as_it_is(http: httpx.Client, triton: FakeTriton) -> None:
+    triton.fails(StatusCode.INVALID_ARGUMENT, "messages.0.content: odd")
+    assert http.post(PATH, json={"input": "hi"}).json()["error"]["param"] == "input"
