@@ -83,6 +83,13 @@ def test_items_are_turns(http: httpx.Client, triton: FakeTriton) -> None:
     ]
 
 
+def test_what_was_said_behind_a_call_belongs_to_its_turn(http: httpx.Client, triton: FakeTriton) -> None:
+    said = [{"role": "assistant", "content": text} for text in ("One. ", "Two.")]
+    assert http.post(PATH, json={"input": [said[0], CALL, said[1], OUTPUT]}).status_code == 200
+    turn, result = chat_of(triton)["messages"]
+    assert (turn["content"], len(turn["tool_calls"]), result["role"]) == ("One. Two.", 1, "tool")
+
+
 @pytest.mark.parametrize(
     ("choice", "told"), [("required", "required"), ({"type": "function", "name": "weather"}, {"name": "weather"})]
 )
