@@ -30,6 +30,8 @@ from adapter.health.service import HealthService
 from adapter.jobs.router import jobs_router
 from adapter.jobs.service import JobService
 from adapter.limits import BodyLimit
+from adapter.messages.router import messages_router
+from adapter.messages.service import MessageService
 from adapter.metrics.recorder import Metrics, MetricsMiddleware
 from adapter.metrics.router import metrics_router
 from adapter.mistral_ocr.router import mistral_ocr_router
@@ -40,6 +42,8 @@ from adapter.ocr.reader import PageReader
 from adapter.ocr.router import ocr_router
 from adapter.ocr.service import OcrService
 from adapter.request_log import RequestLog, RunningRequests
+from adapter.responses.router import responses_router
+from adapter.responses.service import ResponseService
 from adapter.settings import Settings, load_settings
 from adapter.tokens.router import tokens_router
 from adapter.tokens.service import TokenService
@@ -57,6 +61,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     fetcher = ImageFetcher(settings)
     reader = PageReader(triton, settings)
     jobs = JobService(triton, catalog, reader, documents, access.ledger, settings)
+    chats = ChatService(triton, catalog, settings, documents, fetcher)
     running = RunningRequests()
 
     @asynccontextmanager
@@ -79,7 +84,9 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="The OpenAI API for DeepSeek's models on Triton Inference Server, and OCR.",
         lifespan=lifespan,
     )
-    app.include_router(chat_router(ChatService(triton, catalog, settings, documents, fetcher)))
+    app.include_router(chat_router(chats))
+    app.include_router(responses_router(ResponseService(chats, settings)))
+    app.include_router(messages_router(MessageService(chats, settings)))
     app.include_router(completions_router(CompletionService(triton, catalog, settings)))
     app.include_router(embeddings_router(EmbeddingService(triton, catalog, settings)))
     app.include_router(tokens_router(TokenService(triton, catalog)))

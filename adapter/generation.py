@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from adapter.request_log import RequestRecord
 from adapter.tensors import Delta, Generated, InferRequest, TokenLogprob, Usage
 from adapter.triton_client import TritonClient
-from adapter.wire import Chunks
 
 
 @dataclass(slots=True)
@@ -30,6 +30,7 @@ class Choice:
     calls: list[Call] = field(default_factory=list)
     logprobs: list[TokenLogprob] | None = None
     finish_reason: str | None = None
+    stop_string: str | None = None
 
     @property
     def text(self) -> str:
@@ -47,6 +48,7 @@ class Choice:
                 self.calls.append(Call(piece.name, []))
             self.calls[piece.index].pieces.append(piece.arguments)
         self.finish_reason = delta.finish_reason
+        self.stop_string = delta.stop_string
         if delta.logprobs is not None:
             self.logprobs = (self.logprobs or []) + delta.logprobs
 
@@ -55,6 +57,18 @@ class Choice:
 class WholeAnswer:
     choices: list[Choice]
     usage: Usage
+
+
+class AnswerEvents(Protocol):
+    """Writes an answer's responses as server-sent events."""
+
+    def opening(self) -> bytes:
+        """The events before the first response's."""
+
+    def events(self, generated: Generated) -> bytes: ...
+
+    def closing(self, usage: Usage) -> bytes:
+        """The events after the last response's."""
 
 
 async def generate(
@@ -74,7 +88,7 @@ async def generate(
             yield generated
 
 
-async def stream(responses: AsyncGenerator[Generated, None], chunks: Chunks) -> AsyncGenerator[bytes, None]:
+async def stream(responses: AsyncGenerator[Generated, None], chunks: AnswerEvents) -> AsyncGenerator[bytes, None]:
     """The events of an answer; the first comes with the first response."""
     unsent = chunks.opening()
     usage = None

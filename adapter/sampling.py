@@ -36,6 +36,9 @@ def _at_most(max_items: int) -> BeforeValidator:
     return BeforeValidator(check_size)
 
 
+Metadata = Annotated[dict[str, str], _at_most(MAX_METADATA)]
+
+
 def _stop_kind(value: object) -> str:
     return "<list>" if isinstance(value, list) else "<string>"
 
@@ -114,7 +117,7 @@ class SamplingFields(RequestModel):
 
     # What follows cannot change an answer of this server.
     user: str | None = None
-    metadata: Annotated[dict[str, str] | None, _at_most(MAX_METADATA)] = None
+    metadata: Metadata | None = None
     store: Literal[False] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None

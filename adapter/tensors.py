@@ -105,6 +105,8 @@ class Delta:
     logprobs: list[TokenLogprob] | None = None
     reasoning: str = ""
     calls: Sequence[CallDelta] = ()
+    stop_string: str | None = None
+    """Which one ended the choice, where one did."""
 
 
 @dataclass(slots=True)
@@ -247,6 +249,9 @@ def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
             if reason == "cancelled":
                 raise Cancelled("The model gave the request up before it was done.")
             delta.finish_reason = _FINISH_REASONS[reason]
+    if "stop_string" in tensors:
+        for delta, stop in zip(deltas, _strings(tensors["stop_string"]), strict=True):
+            delta.stop_string = stop or None
     if "logprobs" in tensors:
         for delta, entries in zip(deltas, _strings(tensors["logprobs"]), strict=True):
             delta.logprobs = _logprobs(entries) if entries else []

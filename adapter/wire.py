@@ -82,13 +82,12 @@ class Chunks(ABC):
     def _event(self, delta: Delta) -> bytes: ...
 
 
-_EXAMPLE = 'data: {"id": ...}\n\ndata: [DONE]\n\n'
-
-
-def answer_responses(whole: type) -> dict[int | str, dict[str, Any]]:
-    """How an endpoint that generates answers, for the OpenAPI document."""
+def answer_responses(
+    whole: type, events: str = 'data: {"id": ...}\n\ndata: [DONE]\n\n'
+) -> dict[int | str, dict[str, Any]]:
+    """How an endpoint that generates answers, for the OpenAPI document; `events` are an example."""
     description = "The whole answer; with `stream`, chunks of it as server-sent events."
     return {
-        200: {"model": whole, "description": description, "content": events_docs(_EXAMPLE)},
+        200: {"model": whole, "description": description, "content": events_docs(events)},
         "default": FAILURE_DOCS,
     }

@@ -302,20 +302,22 @@ class Engine:
         may_stop = num_output_tokens >= params.min_tokens
         is_eos = token in self._checkpoint.eos_token_ids and not params.ignore_eos
         is_cut = sequence.guide is not None and sequence.guide.is_cut
+        reason: FinishReason | None
         if is_eos or token in params.stop_tokens:
             text, _ = sequence.text.flush()
-            return Output(sequence.choice, text, 1, finish_reason="length" if is_cut else "stop")
+            reason = "length" if is_cut else "stop"
+            return Output(sequence.choice, text, 1, None, reason, stop_string=sequence.text.stop_string)
         if sequence.ngram_rule:
             sequence.ngram_rule.append(token)
         text, stopped = sequence.text.decode(token, may_stop)
-        reason: FinishReason | None = "stop" if stopped else None
+        reason = "stop" if stopped else None
         is_loop = sequence.loop_detector is not None and sequence.loop_detector.append(token) and may_stop
         is_whole = sequence.guide is not None and sequence.guide.is_done
         if reason is None and (is_loop or is_whole or num_output_tokens == sequence.max_tokens):
             rest, stopped = sequence.text.flush()
             is_ended = stopped or (is_whole and not is_cut)
             text, reason = text + rest, "stop" if is_ended else "repetition" if is_loop else "length"
-        return Output(sequence.choice, text, 1, sampled.logprob, reason)
+        return Output(sequence.choice, text, 1, sampled.logprob, reason, stop_string=sequence.text.stop_string)
 
     def _finish(self, sequence: Sequence, last: Output) -> None:
         """End one choice with its last output."""

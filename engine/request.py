@@ -40,6 +40,8 @@ class Output(NamedTuple):
     finish_reason: FinishReason | None = None
     reasoning: str = ""
     calls: Sequence[CallPiece] = ()
+    stop_string: str | None = None
+    """Which one ended the choice, where one did."""
 
 
 class Listener(Protocol):

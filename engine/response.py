@@ -22,6 +22,7 @@ class ChoicePiece:
     finish_reason: FinishReason | None = None
     reasoning: str = ""
     calls: list[CallPiece] = field(default_factory=list)
+    stop_string: str | None = None
 
 
 def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
@@ -34,9 +35,9 @@ def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
 
 def _joined(*outputs: Output) -> ChoicePiece:
     if len(outputs) == 1:  # as most are
-        _, text, num_tokens, logprob, finish_reason, reasoning, calls = outputs[0]
-        return ChoicePiece(text, num_tokens, [logprob] if logprob else [], finish_reason, reasoning, list(calls))
-    _, texts, nums_tokens, logprobs, finish_reasons, thoughts, calls_pieces = zip(*outputs, strict=True)
+        _, text, num_tokens, logprob, finish_reason, reasoning, calls, stop = outputs[0]
+        return ChoicePiece(text, num_tokens, [logprob] if logprob else [], finish_reason, reasoning, list(calls), stop)
+    _, texts, nums_tokens, logprobs, finish_reasons, thoughts, calls_pieces, stops = zip(*outputs, strict=True)
     return ChoicePiece(
         "".join(texts),
         sum(nums_tokens),
@@ -44,6 +45,7 @@ def _joined(*outputs: Output) -> ChoicePiece:
         finish_reasons[-1],
         "".join(thoughts),
         _joined_calls(chain.from_iterable(calls_pieces)),
+        stops[-1],
     )
 
 

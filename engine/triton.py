@@ -295,6 +295,8 @@ class TritonReply:
             outputs["choice_index"] = np.array([list(pieces)], np.uint32)
         if any([piece.finish_reason for piece in said]):
             outputs["finish_reason"] = _texts([piece.finish_reason or "" for piece in said])
+        if any([piece.stop_string for piece in said]):
+            outputs["stop_string"] = _texts([piece.stop_string or "" for piece in said])
         if any([piece.logprobs for piece in said]):
             outputs["logprobs"] = _texts([logprobs_json(piece.logprobs, self._token_bytes) for piece in said])
         if any([piece.reasoning for piece in said]):

@@ -1,10 +1,10 @@
 """`response_format`: the form that an answer's text is held to."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Discriminator, Field, Tag
 
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel
 
 
 class TextFormat(RequestModel):
@@ -18,7 +18,7 @@ class JsonObjectFormat(RequestModel):
 class JsonSchema(RequestModel):
     name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
     description: str | None = None
-    definition: dict[str, Any] | None = Field(None, alias="schema", description="Any JSON if absent.")
+    definition: JsonObject | None = Field(None, alias="schema", description="Any JSON if absent.")
     strict: bool | None = Field(None, description="Answers are held to it in any case.")
 
 
@@ -27,20 +27,20 @@ class JsonSchemaFormat(RequestModel):
     json_schema: JsonSchema
 
 
-def _format_kind(value: object) -> str:
+def format_kind(value: object) -> str:
     kind = value.get("type") if isinstance(value, dict) else None
     return f"<{kind}>" if kind in ("json_object", "json_schema") else "<text>"
 
 
-def _known_format(value: object) -> object:
+def known_format(value: object) -> object:
     if isinstance(value, dict) and value.get("type") not in ("text", "json_object", "json_schema"):
         raise ValueError('type must be "text", "json_object" or "json_schema"')
     return value
 
 
 ResponseFormat = Annotated[
-    Annotated[TextFormat, BeforeValidator(_known_format), Tag("<text>")]
+    Annotated[TextFormat, BeforeValidator(known_format), Tag("<text>")]
     | Annotated[JsonObjectFormat, Tag("<json_object>")]
     | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
-    Discriminator(_format_kind),
+    Discriminator(format_kind),
 ]

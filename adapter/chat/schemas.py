@@ -8,7 +8,7 @@ from adapter.chat.forms import JsonObjectFormat, JsonSchemaFormat, ResponseForma
 from adapter.chat.messages import ImagePart, ImageUrl, Message
 from adapter.chat.tools import MAX_TOOLS, NamedTool, Tool, ToolChoice
 from adapter.errors import InvalidRequest
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel
 from adapter.sampling import GUIDED, MAX_INT32, SamplingFields
 
 MAX_MESSAGES = 4096
@@ -52,7 +52,7 @@ class ChatRequest(SamplingFields):
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
         None, description="For checkpoints whose chat template knows it; `none` is `thinking: disabled`."
     )
-    chat_template_kwargs: dict[str, Any] | None = Field(
+    chat_template_kwargs: JsonObject | None = Field(
         None, description="vLLM's: further switches of the checkpoint's chat template, such as `enable_thinking`."
     )
 

@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import orjson
@@ -32,6 +32,15 @@ from adapter.wire import AnswerHead, UsageCounts
 _FREE_OCR = {"type": "text", "text": "Free OCR."}
 
 
+@dataclass(frozen=True, slots=True)
+class ChatStarted:
+    """The served id of the model that answers, Triton's name of it, and its responses, which run as they are read."""
+
+    model: str
+    triton_model: str
+    responses: AsyncGenerator[Generated, None]
+
+
 class ChatService:
     def __init__(
         self,
@@ -47,20 +56,32 @@ class ChatService:
         self._images = ChatImages(documents, fetcher, settings.max_document_body_bytes)
 
     async def create(self, body: ChatRequest, request: Request) -> Response:
-        check(body, self._settings)
-        resolve = self._catalog.resolve_ocr if body.images else self._catalog.resolve
-        model_id, triton_model = resolve(body.model)
-        record = record_of(request.scope)
-        responses = self._responses(body, self._generation(body, triton_model, record), record)
-        head = AnswerHead.new("chatcmpl", model_id, await self._catalog.fingerprint(triton_model))
+        chat = self.start(body, record_of(request.scope))
+        head = AnswerHead.new("chatcmpl", chat.model, await self._catalog.fingerprint(chat.triton_model))
         if body.stream:
-            events = stream(responses, ChatChunks(head, body.n, body.include_usage))
+            events = stream(chat.responses, ChatChunks(head, body.n, body.include_usage))
             return EventStream(events, self._settings.keep_alive_s)
-        answer = await cancel_on_disconnect(collect(responses, body.n), request.receive)
+        answer = await cancel_on_disconnect(collect(chat.responses, body.n), request.receive)
         choices = [chat_choice(index, choice) for index, choice in enumerate(answer.choices)]
         usage = UsageCounts.of(answer.usage)
         whole = ChatCompletion(head.id, head.created, head.model, choices, usage, head.system_fingerprint)
         return Response(orjson.dumps(whole), media_type="application/json")
+
+    def start(self, body: ChatRequest, record: RequestRecord, *, counts_as_it_goes: bool = False) -> ChatStarted:
+        """Also for chats that came in another API's words.
+
+        Args:
+            counts_as_it_goes: whether each response has the usage so far.
+
+        Raises:
+            ApiError: the request is refused; what the model refuses comes with the responses.
+        """
+        check(body, self._settings)
+        resolve = self._catalog.resolve_ocr if body.images else self._catalog.resolve
+        model_id, triton_model = resolve(body.model)
+        generation = self._generation(body, triton_model, record)
+        generation = replace(generation, continuous_usage=counts_as_it_goes)
+        return ChatStarted(model_id, triton_model, self._responses(body, generation, record))
 
     def _generation(self, body: ChatRequest, triton_model: str, record: RequestRecord) -> InferRequest:
         """What the model gets, but for the images."""

@@ -1,11 +1,11 @@
 """Functions that a chat's answers may call, and calls of them."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import orjson
 from pydantic import Discriminator, Field, Tag, field_validator
 
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel
 
 MAX_TOOLS = 128
 MAX_CALLS = 128
@@ -16,7 +16,7 @@ FunctionName = Annotated[str, Field(pattern=r"^[a-zA-Z0-9_.-]{1,64}$")]
 class Function(RequestModel):
     name: FunctionName
     description: str | None = None
-    parameters: dict[str, Any] | None = Field(None, description="A JSON schema of its arguments; none if absent.")
+    parameters: JsonObject | None = Field(None, description="A JSON schema of its arguments; none if absent.")
     strict: bool | None = Field(
         None, description="Hold the arguments to the schema also where the model calls it by its own choice."
     )

@@ -22,8 +22,9 @@ from adapter.jobs.signal import Signal
 from adapter.jobs.store import JobStore
 from adapter.models.service import ModelCatalog
 from adapter.ocr.document import DocumentEvent, PageFailed, PageRead, read_document
-from adapter.ocr.fields import OcrFields, read_options, validated
+from adapter.ocr.fields import OcrFields, read_options
 from adapter.ocr.reader import PageReader
+from adapter.request_body import validated
 from adapter.tensors import Usage
 from adapter.triton_client import TritonClient
 

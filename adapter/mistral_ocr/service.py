@@ -16,9 +16,10 @@ from adapter.mistral_ocr.pages import mistral_page
 from adapter.mistral_ocr.schemas import DocumentImage, MistralOcrAnswer, MistralOcrRequest, OcrPage, UsageInfo
 from adapter.models.service import ModelCatalog
 from adapter.ocr.document import PageFailed, PageRead, read_document
-from adapter.ocr.fields import OcrFields, read_options, validated
+from adapter.ocr.fields import OcrFields, read_options
 from adapter.ocr.reader import PageReader
 from adapter.ocr.results import PictureBudget
+from adapter.request_body import validated
 from adapter.request_log import RequestRecord, record_of
 from adapter.settings import Settings
 

@@ -15,14 +15,16 @@ from adapter.errors import InvalidRequest
 from adapter.models.service import ModelCatalog
 from adapter.ocr.answer import DocumentAnswer, failed_if_all_failed
 from adapter.ocr.document import PageFailed, read_document
-from adapter.ocr.events import EventEncoder, Format, OcrEventStream, event_encoder
-from adapter.ocr.fields import read_options, validated
+from adapter.ocr.events import EventEncoder, Format, event_encoder
+from adapter.ocr.fields import read_options
 from adapter.ocr.form import OcrInput, from_json
 from adapter.ocr.reader import PageReader
 from adapter.ocr.results import PictureBudget
 from adapter.ocr.schemas import BatchRequest, OcrRequest
+from adapter.request_body import validated
 from adapter.request_log import RequestRecord, record_of
 from adapter.settings import Settings
+from adapter.sse import EventStream
 from adapter.tensors import Usage
 from adapter.wire import AnswerHead, UsageCounts
 
@@ -51,7 +53,7 @@ class OcrService:
         stream_format = stream_format or "text"
         encoder = event_encoder(stream_format, AnswerHead.new("ocr", model_id), given.fields.parts)
         events = self._events(given, triton_model, encoder, record_of(request.scope), streamed=stream_format != "pages")
-        return OcrEventStream(events, encoder, self._settings.keep_alive_s)
+        return EventStream(events, self._settings.keep_alive_s, encoder.ending)
 
     async def read_batch(self, body: BatchRequest, request: Request) -> Response:
         max_images = self._settings.max_batch_images

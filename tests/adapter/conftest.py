@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -112,6 +113,12 @@ def http(session_adapter: Adapter, triton: FakeTriton) -> Iterator[httpx.Client]
 @pytest.fixture
 def sdk(session_adapter: Adapter, triton: FakeTriton) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{session_adapter.url}/v1", api_key="none", max_retries=0, timeout=WAIT_S) as client:
+        yield client
+
+
+@pytest.fixture
+def claude(session_adapter: Adapter, triton: FakeTriton) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=session_adapter.url, api_key="none", max_retries=0, timeout=WAIT_S) as client:
         yield client
 
 

@@ -204,6 +204,7 @@ def answer(
     reasoning: str | None = None,
     calls: Sequence[dict[str, Any]] | None = None,
     num_reasoning_tokens: int | None = None,
+    stop_string: str | None = None,
 ) -> messages.ModelStreamInferResponse:
     """One response; the tensors' order is not the contract's, on purpose."""
     tensors: dict[str, bytes] = {}
@@ -223,6 +224,8 @@ def answer(
         tensors["tool_calls"] = strings([json.dumps(calls)])
     if num_reasoning_tokens is not None:
         tensors["num_reasoning_tokens"] = struct.pack("<I", num_reasoning_tokens)
+    if stop_string is not None:
+        tensors["stop_string"] = strings([stop_string])
     return raw_answer(tensors)
 
 

@@ -27,6 +27,8 @@ def test_the_document(http: httpx.Client) -> None:
         "/tokenize",
         "/detokenize",
         "/v1/gpu/info",
+        "/v1/responses",
+        "/v1/messages",
         "/v1/models",
         "/v1/models/{model_id}",
         "/ocr",
@@ -45,9 +47,11 @@ def test_the_document(http: httpx.Client) -> None:
         "/user/balance",
         "/metrics",
     }
-    for path, request, answer in (
-        ("/v1/chat/completions", "ChatRequest", "ChatCompletion"),
-        ("/v1/completions", "CompletionRequest", "Completion"),
+    for path, request, answer, failure in (
+        ("/v1/chat/completions", "ChatRequest", "ChatCompletion", "ErrorResponse"),
+        ("/v1/completions", "CompletionRequest", "Completion", "ErrorResponse"),
+        ("/v1/responses", "ResponsesRequest", "ResponseAnswer", "ErrorResponse"),
+        ("/v1/messages", "MessagesRequest", "MessageAnswer", "MessagesErrorResponse"),
     ):
         operation = document["paths"][path]["post"]
         body = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -58,7 +62,7 @@ def test_the_document(http: httpx.Client) -> None:
         assert content["application/json"]["schema"] == {"$ref": f"#/components/schemas/{answer}"}
         assert "text/event-stream" in content
         error = operation["responses"]["default"]["content"]["application/json"]["schema"]
-        assert error == {"$ref": "#/components/schemas/ErrorResponse"}
+        assert error == {"$ref": f"#/components/schemas/{failure}"}
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
@@ -70,6 +74,8 @@ def test_the_document(http: httpx.Client) -> None:
         ("/v1/embeddings", "EmbeddingRequest"),
         ("/tokenize", "TokenizeRequest"),
         ("/detokenize", "DetokenizeRequest"),
+        ("/v1/responses", "ResponsesRequest"),
+        ("/v1/messages", "MessagesRequest"),
         ("/ocr", "OcrRequest"),
         ("/ocr/batch", "BatchRequest"),
     ],

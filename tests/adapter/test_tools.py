@@ -14,6 +14,7 @@ USER = {"role": "user", "content": "Weather?"}
 TOOL: Any = {"type": "function", "function": {"name": "weather", "parameters": {"type": "object"}}}
 CALL = {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city": "Paris"}'}}
 CALLED = {"role": "assistant", "content": None, "tool_calls": [CALL]}
+DEEP = orjson.loads('{"a":' * 250 + "1" + "}" * 250)
 RESULT = {"role": "tool", "content": "18 degrees", "tool_call_id": "call_1"}
 
 
@@ -122,6 +123,10 @@ def test_a_thought_may_be_the_prefix(http: httpx.Client, triton: FakeTriton) -> 
         ({"tools": [{"type": "retrieval"}]}, "tools.0.type"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, "tools.0.function.name"),
         ({"tools": [TOOL, TOOL]}, "tools.1.function.name"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": DEEP}}]},
+            "tools.0.function.parameters",
+        ),
         ({"tools": [TOOL], "tool_choice": "always"}, "tool_choice"),
         ({"tool_choice": "required"}, "tool_choice"),
         ({"tools": [TOOL], "tool_choice": {"type": "function", "function": {"name": "x"}}}, "tool_choice"),

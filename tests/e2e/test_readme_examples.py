@@ -48,6 +48,8 @@ def test_there_is_a_curl_for_each_endpoint() -> None:
         "/tokenize",
         "/detokenize",
         "/v1/gpu/info",
+        "/v1/responses",
+        "/v1/messages",
         "/v1/models",
         "/v1/models/deepseek-coder",
         "/health",
