@@ -62,6 +62,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     reader = PageReader(triton, settings)
     jobs = JobService(triton, catalog, reader, documents, access.ledger, settings)
     chats = ChatService(triton, catalog, settings, documents, fetcher)
+    tokens = TokenService(triton, catalog)
     running = RunningRequests()
 
     @asynccontextmanager
@@ -86,10 +87,10 @@ def create_app(settings: Settings | None = None) -> FastAPI:
     )
     app.include_router(chat_router(chats))
     app.include_router(responses_router(ResponseService(chats, settings)))
-    app.include_router(messages_router(MessageService(chats, settings)))
+    app.include_router(messages_router(MessageService(chats, tokens, settings)))
     app.include_router(completions_router(CompletionService(triton, catalog, settings)))
     app.include_router(embeddings_router(EmbeddingService(triton, catalog, settings)))
-    app.include_router(tokens_router(TokenService(triton, catalog)))
+    app.include_router(tokens_router(tokens))
     app.include_router(ocr_router(OcrService(reader, documents, catalog, settings)))
     app.include_router(jobs_router(jobs))
     app.include_router(mistral_ocr_router(MistralOcrService(catalog, settings, documents, fetcher, reader)))

@@ -15,6 +15,7 @@ _IMAGE_MARKS = {
     "/v1/chat/completions": b"image_url",
     "/v1/responses": b"image_url",
     "/v1/messages": b"base64",
+    "/v1/messages/count_tokens": b"base64",
 }
 """What a chat with images has in it; one without is a text, and bounded like one."""
 

@@ -5,12 +5,16 @@ from contextlib import aclosing, contextmanager
 from dataclasses import replace
 from typing import Any
 
+from fastapi import Request
+
 from adapter.chat.schemas import ChatRequest
 from adapter.chat.service import ChatService, ChatStarted
 from adapter.errors import ApiError
 from adapter.request_body import validated
 from adapter.request_log import RequestRecord
 from adapter.tensors import Generated
+from adapter.tokens.schemas import Tokenized
+from adapter.tokens.service import TokenService
 
 
 class Places:
@@ -63,6 +67,11 @@ class TranslatedChat:
         with self._places.in_clients_words():
             started = chats.start(self._body, record, counts_as_it_goes=counts_as_it_goes)
         return replace(started, responses=self._responses(started.responses))
+
+    async def tokenize(self, tokens: TokenService, request: Request) -> Tokenized:
+        """The tokens of what the model would be told."""
+        with self._places.in_clients_words():
+            return await tokens.of_chat(self._body, request)
 
     async def _responses(self, responses: AsyncGenerator[Generated, None]) -> AsyncGenerator[Generated, None]:
         with self._places.in_clients_words():

@@ -110,3 +110,9 @@ def _input(arguments: str) -> dict[str, Any]:
     except ValueError:
         given = None
     return given if isinstance(given, dict) else {"INVALID_JSON": arguments}
+
+
+@dataclass(frozen=True, slots=True)
+class TokenCount:
+    input_tokens: int
+    """Of the prompt as the model's chat template writes it."""

@@ -1,8 +1,8 @@
 from fastapi import APIRouter, Request, Response
 
-from adapter.messages.answer import MessageAnswer
+from adapter.messages.answer import MessageAnswer, TokenCount
 from adapter.messages.errors import FAILURE_DOCS
-from adapter.messages.schemas import MessagesRequest
+from adapter.messages.schemas import MessagesPrompt, MessagesRequest
 from adapter.messages.service import MessageService
 from adapter.request_body import JsonRoute
 from adapter.wire import answer_responses
@@ -21,5 +21,13 @@ def messages_router(service: MessageService) -> APIRouter:
     )
     async def create_message(body: MessagesRequest, request: Request) -> Response:
         return await service.create(body, request)
+
+    @router.post(
+        "/v1/messages/count_tokens",
+        summary="How many tokens a message's prompt has",
+        responses={"default": FAILURE_DOCS},
+    )
+    async def count_tokens(body: MessagesPrompt, request: Request) -> TokenCount:
+        return await service.count(body, request)
 
     return router

@@ -55,10 +55,10 @@ class RequestMetadata(RequestModel):
     user_id: str | None = None
 
 
-class MessagesRequest(RequestModel):
-    model_config = ConfigDict(
-        json_schema_extra={"examples": [{"max_tokens": 100, "messages": [{"role": "user", "content": "Hello!"}]}]}
-    )
+class MessagesPrompt(RequestModel):
+    """What the model is told, which is also the body of `POST /v1/messages/count_tokens`."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"messages": [{"role": "user", "content": "Hello!"}]}]})
 
     model: str | None = Field(None, description="One of `/v1/models`; the server's default model if absent.")
     messages: list[TurnMessage] = Field(
@@ -67,7 +67,6 @@ class MessagesRequest(RequestModel):
         fail_fast=True,
         description="The answer goes on with the last one where that is the assistant's.",
     )
-    max_tokens: int = Field(ge=1, le=MAX_INT32, description="Most tokens to generate, thoughts included.")
     system: (
         Annotated[
             Annotated[str, Tag("<text>")] | Annotated[list[TextBlock], Field(fail_fast=True), Tag("<list>")],
@@ -75,31 +74,44 @@ class MessagesRequest(RequestModel):
         ]
         | None
     ) = None
-    temperature: float | None = Field(None, ge=0, le=1, description="0 is greedy.")
-    top_p: float | None = Field(None, gt=0, le=1)
-    top_k: int | None = Field(None, ge=0, le=MAX_INT32, description="0 turns it off.")
-    stop_sequences: Annotated[list[StopString], Field(max_length=16, fail_fast=True)] | None = None
     tools: list[ClientTool] | None = Field(
         None, max_length=MAX_TOOLS, fail_fast=True, description="Tools that the answer may use."
     )
     tool_choice: ToolChoice | None = None
     thinking: ThinkingConfig | None = None
     output_config: OutputConfig | None = None
+    cache_control: CacheControl | None = Field(None, description="Changes nothing: all prompts are cached.")
+
+    @model_validator(mode="after")
+    def _a_tool_has_a_name(self) -> "MessagesPrompt":
+        choice = self.tool_choice
+        if choice and (choice.type == "tool") != (choice.name is not None):
+            param = "tool_choice.name"
+            raise InvalidRequest(f"{param}: is for the type 'tool', which needs it", param=param)
+        return self
+
+
+class MessagesRequest(MessagesPrompt):
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"max_tokens": 100, "messages": [{"role": "user", "content": "Hello!"}]}]}
+    )
+
+    max_tokens: int = Field(ge=1, le=MAX_INT32, description="Most tokens to generate, thoughts included.")
+    temperature: float | None = Field(None, ge=0, le=1, description="0 is greedy.")
+    top_p: float | None = Field(None, gt=0, le=1)
+    top_k: int | None = Field(None, ge=0, le=MAX_INT32, description="0 turns it off.")
+    stop_sequences: Annotated[list[StopString], Field(max_length=16, fail_fast=True)] | None = None
     stream: bool = Field(False, description="Answer with server-sent events as the text is generated.")
 
     # What follows cannot change an answer of this server.
     metadata: RequestMetadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
-    cache_control: CacheControl | None = None
 
     @model_validator(mode="after")
-    def _consistent(self) -> "MessagesRequest":
-        thinking, choice = self.thinking, self.tool_choice
+    def _thoughts_are_bounded_by_max_tokens(self) -> "MessagesRequest":
+        thinking = self.thinking
         if thinking and thinking.budget_tokens and thinking.budget_tokens < self.max_tokens:
             param = "thinking.budget_tokens"
             text = f"{param}: this server bounds a thought by max_tokens alone; leave it out, or use the type adaptive"
             raise InvalidRequest(text, param=param)
-        if choice and (choice.type == "tool") != (choice.name is not None):
-            param = "tool_choice.name"
-            raise InvalidRequest(f"{param}: is for the type 'tool', which needs it", param=param)
         return self

@@ -7,18 +7,20 @@ from adapter.chat.parts import parts_of
 from adapter.chat.service import ChatService
 from adapter.disconnect import cancel_on_disconnect
 from adapter.generation import collect, stream
-from adapter.messages.answer import MessageAnswer, MessageUsage, Stop, block_of, new_message_id
+from adapter.messages.answer import MessageAnswer, MessageUsage, Stop, TokenCount, block_of, new_message_id
 from adapter.messages.events import PING, MessageEvents
-from adapter.messages.schemas import MessagesRequest
+from adapter.messages.schemas import MessagesPrompt, MessagesRequest
 from adapter.messages.translation import translated
 from adapter.request_log import record_of
 from adapter.settings import Settings
 from adapter.sse import EventStream
+from adapter.tokens.service import TokenService
 
 
 class MessageService:
-    def __init__(self, chats: ChatService, settings: Settings) -> None:
+    def __init__(self, chats: ChatService, tokens: TokenService, settings: Settings) -> None:
         self._chats = chats
+        self._tokens = tokens
         self._settings = settings
 
     async def create(self, body: MessagesRequest, request: Request) -> Response:
@@ -35,3 +37,7 @@ class MessageService:
         whole = MessageAnswer(new_message_id(), chat.model, content, stop.stop_reason, stop.stop_sequence, usage)
         # Not orjson: a tool's input may have integers of any length.
         return Response(to_json(whole), headers={"request-id": record.id}, media_type="application/json")
+
+    async def count(self, body: MessagesPrompt, request: Request) -> TokenCount:
+        tokenized = await translated(body).tokenize(self._tokens, request)
+        return TokenCount(tokenized.count)

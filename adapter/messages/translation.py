@@ -16,7 +16,7 @@ from adapter.messages.blocks import (
     ToolUseBlock,
     TurnMessage,
 )
-from adapter.messages.schemas import ClientTool, MessagesRequest, ToolChoice
+from adapter.messages.schemas import ClientTool, MessagesPrompt, MessagesRequest, ToolChoice
 
 _PLACES = {
     "stop": "stop_sequences",
@@ -36,7 +36,7 @@ _ROLES = {
 """Who may say what is no text."""
 
 
-def translated(body: MessagesRequest) -> TranslatedChat:
+def translated(body: MessagesPrompt) -> TranslatedChat:
     """Raises `ApiError`, in the request's words."""
     places = Places(_PLACES)
     turns = _Turns(places)
@@ -51,19 +51,19 @@ def translated(body: MessagesRequest) -> TranslatedChat:
         places.note(f"tools.{i}.function.parameters", f"tools.{i}.input_schema")
     choice, output = body.tool_choice, body.output_config
     schema = output.format.definition if output and output.format else None
-    fields = {
+    fields: dict[str, Any] = {
         "messages": turns.messages,
         "tools": [_tool(tool) for tool in body.tools or ()] or None,
         "tool_choice": None if choice is None else _choice(choice),
         "parallel_tool_calls": False if choice and choice.disable_parallel_tool_use else None,
-        "stop": body.stop_sequences,
         "thinking": _thinking(body),
         "reasoning_effort": output.effort if output else None,
         "response_format": None if schema is None else _format(schema),
-        "user": body.metadata.user_id if body.metadata else None,
+        "model": body.model,
     }
-    for name in ("model", "stream", "max_tokens", "temperature", "top_p", "top_k"):
-        fields[name] = getattr(body, name)
+    if isinstance(body, MessagesRequest):
+        fields |= {name: getattr(body, name) for name in ("stream", "max_tokens", "temperature", "top_p", "top_k")}
+        fields |= {"stop": body.stop_sequences, "user": body.metadata.user_id if body.metadata else None}
     return TranslatedChat(fields, places)
 
 
@@ -169,7 +169,7 @@ def _choice(choice: ToolChoice) -> str | dict[str, Any]:
     return _CHOICES[choice.type]
 
 
-def _thinking(body: MessagesRequest) -> dict[str, str] | None:
+def _thinking(body: MessagesPrompt) -> dict[str, str] | None:
     if body.thinking is None or body.thinking.type == "adaptive":
         return None
     return {"type": body.thinking.type}

@@ -50,7 +50,7 @@ class TokenizeRequest(RequestModel):
         if self.messages is None:
             return None
         given = {name: value for name in _OF_CHATS if (value := getattr(self, name)) is not None}
-        return ChatRequest(messages=self.messages, **given)
+        return ChatRequest(model=self.model, messages=self.messages, **given)
 
 
 class DetokenizeRequest(RequestModel):

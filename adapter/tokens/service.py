@@ -3,6 +3,7 @@
 import orjson
 from fastapi import Request
 
+from adapter.chat.schemas import ChatRequest
 from adapter.chat.service import chat_prompt
 from adapter.disconnect import cancel_on_disconnect
 from adapter.errors import BrokenAnswer, InvalidRequest
@@ -19,16 +20,26 @@ class TokenService:
         self._catalog = catalog
 
     async def tokenize(self, body: TokenizeRequest, request: Request) -> Tokenized:
-        _, triton_model = self._catalog.resolve(body.model)
-        chat = body.chat
-        prompt: str | Chat = chat_prompt(chat) if chat else body.prompt or ""
-        add_special_tokens = None if chat else body.add_special_tokens
+        if chat := body.chat:
+            return await self.of_chat(chat, request, spelt=body.return_token_strs)
+        return await self._tokens(
+            body.model, body.prompt or "", body.add_special_tokens, request, body.return_token_strs
+        )
+
+    async def of_chat(self, chat: ChatRequest, request: Request, *, spelt: bool = False) -> Tokenized:
+        """`spelt`: with the tokens as the vocabulary spells them."""
+        return await self._tokens(chat.model, chat_prompt(chat), None, request, spelt)
+
+    async def _tokens(
+        self, model: str | None, prompt: str | Chat, add_special_tokens: bool | None, request: Request, spelt: bool
+    ) -> Tokenized:
+        _, triton_model = self._catalog.resolve(model)
         task = TaskRequest(record_of(request.scope).id, triton_model, "tokenize", prompt, add_special_tokens)
         said = await cancel_on_disconnect(self._triton.run_task(task), request.receive)
         try:
             given = orjson.loads(said)
-            tokens, spelt = given["tokens"], given["token_strs"]
-            return Tokenized(len(tokens), given["max_context"], tokens, spelt if body.return_token_strs else None)
+            tokens, texts = given["tokens"], given["token_strs"]
+            return Tokenized(len(tokens), given["max_context"], tokens, texts if spelt else None)
         except (ValueError, TypeError, KeyError) as error:
             raise BrokenAnswer(f"the model's tokens are not understood: {error!r}") from error
 

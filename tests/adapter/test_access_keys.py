@@ -56,7 +56,9 @@ PROTECTED = [(m, p) for m, p in ENDPOINTS if p not in PUBLIC and not p.startswit
 
 def refused(response: httpx.Response) -> None:
     assert response.status_code == 401, response.text
-    assert response.json()["error"]["code"] == "invalid_api_key"
+    error = response.json()["error"]
+    assert error.get("code", "invalid_api_key") == "invalid_api_key"
+    assert error["type"] in ("invalid_request_error", "authentication_error")
     assert response.headers["www-authenticate"] == "Bearer"
     assert KEY not in response.text
 

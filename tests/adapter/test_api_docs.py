@@ -29,6 +29,7 @@ def test_the_document(http: httpx.Client) -> None:
         "/v1/gpu/info",
         "/v1/responses",
         "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/models",
         "/v1/models/{model_id}",
         "/ocr",

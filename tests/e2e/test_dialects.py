@@ -132,3 +132,10 @@ def test_what_is_wrong_is_said_in_their_words(client: openai.OpenAI, claude: ant
     turns: Any = [{"role": "user", "content": "hi"}]
     with pytest.raises(anthropic.BadRequestError, match=r"output_config\.effort: "):
         claude.messages.create(model=MODEL, max_tokens=9, messages=turns, output_config={"effort": "high"})
+
+
+def test_a_prompt_s_tokens_are_counted(claude: anthropic.Anthropic) -> None:
+    messages: Any = [{"role": "user", "content": "Write a Python function to sort a list"}]
+    counted = claude.messages.count_tokens(model="deepseek-coder", system="Be brief.", messages=messages)
+    asked = claude.messages.create(model="deepseek-coder", system="Be brief.", messages=messages, max_tokens=1)
+    assert counted.input_tokens == asked.usage.input_tokens + (asked.usage.cache_read_input_tokens or 0)
