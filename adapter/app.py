@@ -8,6 +8,11 @@ from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import RedirectResponse
 from fastapi_offline import FastAPIOffline
 
+from adapter.access.middleware import AccessControl
+from adapter.access.rates import RATE_HEADERS
+from adapter.access.router import balance_router
+from adapter.access.rules import Rules
+from adapter.access.service import AccessService
 from adapter.base_urls import BaseUrls
 from adapter.chat.router import chat_router
 from adapter.chat.service import ChatService
@@ -15,12 +20,20 @@ from adapter.completions.router import completions_router
 from adapter.completions.service import CompletionService
 from adapter.documents.reader import DocumentReader
 from adapter.documents.remote import ImageFetcher
+from adapter.embeddings.router import embeddings_router
+from adapter.embeddings.service import EmbeddingService
 from adapter.error_handlers import install_handlers
+from adapter.gpus.router import gpus_router
+from adapter.gpus.service import GpuService
 from adapter.health.router import health_router
 from adapter.health.service import HealthService
 from adapter.jobs.router import jobs_router
 from adapter.jobs.service import JobService
 from adapter.limits import BodyLimit
+from adapter.messages.router import messages_router
+from adapter.messages.service import MessageService
+from adapter.metrics.recorder import Metrics, MetricsMiddleware
+from adapter.metrics.router import metrics_router
 from adapter.mistral_ocr.router import mistral_ocr_router
 from adapter.mistral_ocr.service import MistralOcrService
 from adapter.models.router import models_router
@@ -29,32 +42,42 @@ from adapter.ocr.reader import PageReader
 from adapter.ocr.router import ocr_router
 from adapter.ocr.service import OcrService
 from adapter.request_log import RequestLog, RunningRequests
+from adapter.responses.router import responses_router
+from adapter.responses.service import ResponseService
 from adapter.settings import Settings, load_settings
+from adapter.tokens.router import tokens_router
+from adapter.tokens.service import TokenService
 from adapter.triton_client import TritonClient
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
     """Without `settings` they come from the environment, as in a worker process of its own."""
     settings = load_settings() if settings is None else settings
+    access = AccessService(settings)
+    metrics = Metrics()
     triton = TritonClient(settings)
     catalog = ModelCatalog(triton, settings)
-    health = HealthService(triton, catalog)
     documents = DocumentReader(settings)
     fetcher = ImageFetcher(settings)
     reader = PageReader(triton, settings)
-    jobs = JobService(triton, catalog, reader, documents, settings)
+    jobs = JobService(triton, catalog, reader, documents, access.ledger, settings)
+    chats = ChatService(triton, catalog, settings, documents, fetcher)
+    tokens = TokenService(triton, catalog)
     running = RunningRequests()
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        await access.start()
+        catalog.start()
         await jobs.start()
         yield
         await running.wait(timeout_s=1)
         await jobs.stop()
         await documents.stop()
         reader.stop()
-        await health.stop()
+        await catalog.stop()
         triton.stop()
+        await access.stop()
 
     # FastAPI, but /docs and /redoc load their scripts from here and not from the internet.
     app = FastAPIOffline(
@@ -62,18 +85,35 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         description="The OpenAI API for DeepSeek's models on Triton Inference Server, and OCR.",
         lifespan=lifespan,
     )
-    app.include_router(chat_router(ChatService(triton, catalog, settings, documents, fetcher)))
+    app.include_router(chat_router(chats))
+    app.include_router(responses_router(ResponseService(chats, settings)))
+    app.include_router(messages_router(MessageService(chats, tokens, settings)))
     app.include_router(completions_router(CompletionService(triton, catalog, settings)))
+    app.include_router(embeddings_router(EmbeddingService(triton, catalog, settings)))
+    app.include_router(tokens_router(tokens))
     app.include_router(ocr_router(OcrService(reader, documents, catalog, settings)))
     app.include_router(jobs_router(jobs))
     app.include_router(mistral_ocr_router(MistralOcrService(catalog, settings, documents, fetcher, reader)))
     app.include_router(models_router(catalog))
-    app.include_router(health_router(health))
+    app.include_router(gpus_router(GpuService(catalog)))
+    app.include_router(health_router(HealthService(triton, catalog)))
+    app.include_router(balance_router(access.ledger))
+    app.include_router(metrics_router(metrics))
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     install_handlers(app)
+    _add_middleware(app, settings, access, metrics, running)
+    return app
+
+
+def _add_middleware(
+    app: FastAPI, settings: Settings, access: AccessService, metrics: Metrics, running: RunningRequests
+) -> None:
+    """The last is the outermost: pages of other origins may ask without a key, and whatever is refused is logged."""
     app.add_middleware(
         BodyLimit, max_bytes=settings.max_body_bytes, max_document_bytes=settings.max_document_body_bytes
     )
+    app.add_middleware(AccessControl, keyring=access.keyring, meter=access.meter, rules=Rules(settings))
+    app.add_middleware(MetricsMiddleware, metrics=metrics)
     app.add_middleware(BaseUrls)
     app.add_middleware(RequestLog, running=running)
     app.add_middleware(
@@ -81,6 +121,5 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         allow_origins=settings.cors_origins,
         allow_methods=["*"],
         allow_headers=["*"],
-        expose_headers=["Location", "Retry-After", "x-request-id"],
+        expose_headers=["Location", "Retry-After", "x-request-id", *RATE_HEADERS],
     )
-    return app

@@ -2,21 +2,25 @@
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from adapter.request_log import record_of
+
 CANONICAL = "/v1"
 _OTHERS = ("/beta", "")
-_ENDPOINTS = ("/chat/completions", "/completions", "/models")
+_ENDPOINTS = ("/chat/completions", "/completions", "/embeddings", "/models")
 """What there is below each of them."""
 
 
 class BaseUrls:
-    """ASGI middleware: the application only ever sees `/v1`."""
+    """ASGI middleware: the application only ever sees `/v1`, and the request's record what was asked."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http":
-            scope = {**scope, "path": canonical(scope["path"])}
+            path = canonical(scope["path"])
+            record_of(scope).is_deepseeks = path != scope["path"]
+            scope = {**scope, "path": path}
         await self._app(scope, receive, send)
 
 

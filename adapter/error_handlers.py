@@ -16,6 +16,9 @@ from adapter.errors import (
 from adapter.request_body import from_validation_error
 from adapter.request_log import record_of
 
+_INVALID_PARAMETERS = 422
+"""By DeepSeek's base URLs, where 400 is for bodies that are not well-formed."""
+
 
 def install_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ApiError, _respond)
@@ -28,7 +31,10 @@ async def _respond(request: Request, error: Exception) -> Response:
         error = from_validation_error(error)
     elif isinstance(error, HTTPException):
         error = _from_http_exception(error, request)
-    return error_response(record_of(request.scope).fail(error))
+    public = record_of(request.scope).fail(error)
+    if record_of(request.scope).is_deepseeks and isinstance(public, InvalidRequest) and public.param is not None:
+        return Response(public.body(), _INVALID_PARAMETERS, public.headers, "application/json")
+    return error_response(public)
 
 
 def _from_http_exception(error: HTTPException, request: Request) -> ApiError:

@@ -6,6 +6,17 @@ from typing import ClassVar
 import orjson
 from pydantic import BaseModel, Field
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
+
+_ANTHROPIC_PATH = "/v1/messages"
+_ANTHROPIC_TYPES = {
+    401: "authentication_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+}
 
 
 class ApiError(Exception):
@@ -30,9 +41,19 @@ class ApiError(Exception):
         error = {"message": self.message, "type": self.type, "param": self.param, "code": self.code}
         return orjson.dumps({"error": error})
 
+    def anthropic_body(self, request_id: str) -> bytes:
+        """The same in the shape of Anthropic's API, which has no field for `param`."""
+        fault = "api_error" if self.status >= 500 else "invalid_request_error"
+        error = {"type": _ANTHROPIC_TYPES.get(self.status, fault), "message": self.message}
+        return orjson.dumps({"type": "error", "error": error, "request_id": request_id})
+
 
 class InvalidRequest(ApiError):
     status, type, code = 400, "invalid_request_error", "invalid_value"
+
+    def of(self, param: str) -> "InvalidRequest":
+        """The same of a field that the client knows by another name."""
+        return type(self)(f"{param}: {self.message.partition(': ')[2]}", param=param, cause=self.cause)
 
 
 class ContextLengthExceeded(InvalidRequest):
@@ -158,4 +179,19 @@ def as_api_error(error: BaseException) -> ApiError:
 
 
 def error_response(error: ApiError) -> Response:
-    return Response(error.body(), error.status, error.headers, "application/json")
+    return _ErrorAnswer(error)
+
+
+class _ErrorAnswer(Response):
+    """In the shape of the API that the request's path is of."""
+
+    def __init__(self, error: ApiError) -> None:
+        super().__init__(error.body(), error.status, error.headers, "application/json")
+        self._error = error
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if f"{scope['path']}/".startswith(f"{_ANTHROPIC_PATH}/"):
+            request_id = scope["state"]["record"].id
+            self.body = self._error.anthropic_body(request_id)
+            self.init_headers(self._error.headers | {"request-id": request_id})
+        await super().__call__(scope, receive, send)

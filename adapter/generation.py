@@ -3,23 +3,54 @@
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from adapter.request_log import RequestRecord
-from adapter.tensors import Generated, InferRequest, TokenLogprob, Usage
+from adapter.tensors import Delta, Generated, InferRequest, TokenLogprob, Usage
 from adapter.triton_client import TritonClient
-from adapter.wire import Chunks
+
+
+@dataclass(slots=True)
+class Call:
+    """A function that a choice calls, with the JSON of its arguments."""
+
+    name: str
+    pieces: list[str]
+
+    @property
+    def arguments(self) -> str:
+        return "".join(self.pieces)
 
 
 @dataclass(slots=True)
 class Choice:
     texts: list[str] = field(default_factory=list)
+    thoughts: list[str] = field(default_factory=list)
+    calls: list[Call] = field(default_factory=list)
     logprobs: list[TokenLogprob] | None = None
     finish_reason: str | None = None
+    stop_string: str | None = None
 
     @property
     def text(self) -> str:
         return "".join(self.texts)
+
+    @property
+    def reasoning(self) -> str:
+        return "".join(self.thoughts)
+
+    def add(self, delta: Delta) -> None:
+        self.texts.append(delta.text)
+        self.thoughts.append(delta.reasoning)
+        for piece in delta.calls:
+            if piece.name is not None:
+                self.calls.append(Call(piece.name, []))
+            self.calls[piece.index].pieces.append(piece.arguments)
+        self.finish_reason = delta.finish_reason
+        self.stop_string = delta.stop_string
+        if delta.logprobs is not None:
+            self.logprobs = (self.logprobs or []) + delta.logprobs
 
 
 @dataclass(slots=True)
@@ -28,29 +59,36 @@ class WholeAnswer:
     usage: Usage
 
 
-async def generate(triton: TritonClient, requests: Sequence[InferRequest]) -> AsyncGenerator[Generated, None]:
+class AnswerEvents(Protocol):
+    """Writes an answer's responses as server-sent events."""
+
+    def opening(self) -> bytes:
+        """The events before the first response's."""
+
+    def events(self, generated: Generated) -> bytes: ...
+
+    def closing(self, usage: Usage) -> bytes:
+        """The events after the last response's."""
+
+
+async def generate(
+    triton: TritonClient, requests: Sequence[InferRequest], record: RequestRecord
+) -> AsyncGenerator[Generated, None]:
     """Run `requests` at the same time; the first that fails fails them all.
 
-    Choice c of request r has the index `r * num_choices + c`; the usage, summed, comes last.
+    Choice c of request r has the index `r * num_choices + c`; the usage, summed, comes last and on the record.
     """
-    if len(requests) == 1:
-        async with aclosing(triton.infer(requests[0])) as responses:
-            async for generated in responses:
-                yield generated
-        return
-    total = Usage()
-    async with aclosing(_merge(triton, requests)) as responses:
+    if record.is_charged:  # what is generated is known then as it is, also if nobody waits for its end
+        requests = [replace(request, stream=True, continuous_usage=True) for request in requests]
+    responses = triton.infer(requests[0]) if len(requests) == 1 else _merge(triton, requests)
+    async with aclosing(responses):
         async for generated in responses:
             if generated.usage is not None:
-                total += generated.usage
-            if generated.deltas:
-                yield Generated(generated.deltas)
-    yield Generated([], total)
+                record.usage = generated.usage
+            yield generated
 
 
-async def stream(
-    responses: AsyncGenerator[Generated, None], chunks: Chunks, record: RequestRecord
-) -> AsyncGenerator[bytes, None]:
+async def stream(responses: AsyncGenerator[Generated, None], chunks: AnswerEvents) -> AsyncGenerator[bytes, None]:
     """The events of an answer; the first comes with the first response."""
     unsent = chunks.opening()
     usage = None
@@ -61,7 +99,6 @@ async def stream(
                 unsent = b""
             usage = generated.usage or usage
     assert usage is not None, "a generation that ends well has told its usage"
-    record.usage = usage
     if event := chunks.closing(usage):
         yield event
 
@@ -72,11 +109,7 @@ async def collect(responses: AsyncGenerator[Generated, None], num_choices: int) 
     async with aclosing(responses):
         async for generated in responses:
             for delta in generated.deltas:
-                choice = choices[delta.choice_index]
-                choice.texts.append(delta.text)
-                choice.finish_reason = delta.finish_reason
-                if delta.logprobs is not None:
-                    choice.logprobs = (choice.logprobs or []) + delta.logprobs
+                choices[delta.choice_index].add(delta)
             usage = generated.usage or usage
     return WholeAnswer(choices, usage)
 
@@ -85,13 +118,20 @@ async def _merge(triton: TritonClient, requests: Sequence[InferRequest]) -> Asyn
     arrived: asyncio.Queue[Generated | asyncio.Task[None]] = asyncio.Queue()
     # A slow reader holds the streams up, not the responses in memory.
     slots = asyncio.Semaphore(len(requests))
+    total = Usage()
 
     async def pump(request: InferRequest, first_index: int) -> None:
+        nonlocal total
+        known = Usage()
         async with aclosing(triton.infer(request)) as responses:
             async for generated in responses:
                 for delta in generated.deltas:
                     delta.choice_index += first_index
                 await slots.acquire()
+                if generated.usage is not None:
+                    total += generated.usage - known
+                    known = generated.usage
+                    generated.usage = total
                 arrived.put_nowait(generated)
 
     tasks = [asyncio.create_task(pump(request, i * request.num_choices)) for i, request in enumerate(requests)]

@@ -87,6 +87,11 @@ def _fills_no_gaps(failure: Failure) -> ApiError:
     return InvalidRequest("suffix: this model fills no gaps; leave it out", param="suffix", cause=failure.cause)
 
 
+def _has_no_tasks(failure: Failure) -> ApiError:
+    text = "model: this model makes no embeddings, and does not show its tokens; use another"
+    return InvalidRequest(text, param="model", cause=failure.cause)
+
+
 def _unknown(failure: Failure) -> ApiError:
     return InternalError(failure.cause)
 
@@ -97,6 +102,7 @@ Meaning = Callable[[Failure], ApiError]
 BY_TEXT: Mapping[re.Pattern[str], Meaning] = {
     re.compile(r"unexpected inference input 'image(_parameters)?'"): _reads_no_images,
     re.compile(r"unexpected inference input 'suffix'"): _fills_no_gaps,
+    re.compile(r"unexpected inference input 'task'"): _has_no_tasks,
     re.compile(r"Exceeds maximum queue size"): _queue_full,
     re.compile(r"Request timeout expired"): _queued_too_long,
     re.compile(r"Request for unknown model"): _model_away,

@@ -11,8 +11,12 @@ from adapter.request_log import record_of
 _CHUNK_BYTES = 64 * 1024
 
 _DOCUMENT_PATHS = ("/ocr", "/v1/ocr")
-_CHAT_PATH = "/v1/chat/completions"
-_IMAGE = b"image_url"
+_IMAGE_MARKS = {
+    "/v1/chat/completions": b"image_url",
+    "/v1/responses": b"image_url",
+    "/v1/messages": b"base64",
+    "/v1/messages/count_tokens": b"base64",
+}
 """What a chat with images has in it; one without is a text, and bounded like one."""
 
 
@@ -31,10 +35,10 @@ class BodyLimit:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        is_chat = scope["path"] == _CHAT_PATH
+        mark = _IMAGE_MARKS.get(scope["path"])
         has_images = False
         last_bytes = b""
-        max_bytes = self._max_document_bytes if is_chat or _takes_documents(scope["path"]) else self._max_bytes
+        max_bytes = self._max_document_bytes if mark or _takes_documents(scope["path"]) else self._max_bytes
         declared_bytes = Headers(scope=scope).get("content-length", "")
         body: deque[bytearray] = deque()
         size_bytes = 0
@@ -50,13 +54,13 @@ class BodyLimit:
                 body[-1] += chunk
             else:
                 body.append(bytearray(chunk))
-            if is_chat and not has_images:
-                has_images = _IMAGE in last_bytes + chunk
-                last_bytes = (last_bytes + chunk)[1 - len(_IMAGE) :]
+            if mark and not has_images:
+                has_images = mark in last_bytes + chunk
+                last_bytes = (last_bytes + chunk)[1 - len(mark) :]
             size_bytes += len(chunk)
             more_body = message.get("more_body", False)
             too_large = size_bytes > max_bytes
-        if is_chat and not has_images:
+        if mark and not has_images:
             max_bytes = self._max_bytes
         if too_large or size_bytes > max_bytes:
             error = BodyTooLarge(f"The request body is larger than {max_bytes} bytes.")

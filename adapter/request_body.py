@@ -3,13 +3,13 @@
 import asyncio
 import re
 from collections.abc import Callable, Coroutine, Mapping
-from typing import Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import orjson
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, model_validator
 
 from adapter.errors import BodyTooLarge, InvalidRequest, UnsupportedMediaType
 
@@ -17,11 +17,28 @@ JSON = "application/json"
 MAX_MARKS = 4_000_000
 """Most brackets and commas of a JSON body: one of many small lists takes a hundred times as long as one long text."""
 
+MAX_DEPTH = 200
+
 _SLICE_BYTES = 1024 * 1024
 _SHOULD = re.compile(r"^(Input|String|List|Dictionary|Value|Keys) should ")
 _MAX_SHOWN = 80
 
 Location: TypeAlias = tuple[int | str, ...]
+M = TypeVar("M", bound=BaseModel)
+
+
+def _not_too_deep(value: dict[str, Any]) -> dict[str, Any]:
+    level: list[Any] = [value]
+    for _ in range(MAX_DEPTH):
+        inside = (node.values() if isinstance(node, dict) else node for node in level)
+        level = [child for children in inside for child in children if isinstance(child, (dict, list))]
+        if not level:
+            return value
+    raise ValueError(f"must not be nested more than {MAX_DEPTH} deep")
+
+
+JsonObject = Annotated[dict[str, Any], AfterValidator(_not_too_deep)]
+"""What a client may put anything into; it is written as JSON again, which has an end."""
 
 
 class RequestModel(BaseModel):
@@ -95,6 +112,15 @@ class JsonRoute(APIRoute):
             return await handle(given)
 
         return handle_json
+
+
+def validated(model: type[M], fields: object) -> M:
+    """Raises `InvalidRequest` that names the first field at fault."""
+    try:
+        return model.model_validate(fields)
+    except ValidationError as error:
+        problem: dict[str, Any] = dict(error.errors(include_url=False)[0])
+        raise from_validation_error(RequestValidationError([problem | {"loc": ("body", *problem["loc"])}])) from None
 
 
 def from_validation_error(error: RequestValidationError) -> InvalidRequest:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from adapter.access.keys import Key
 from adapter.errors import ApiError, as_api_error, error_response
 from adapter.tensors import Usage
 
@@ -26,7 +27,14 @@ class RequestRecord:
 
     id: str
     usage: Usage | None = None
+    """So far, where the request is charged; else when it has ended."""
+    is_charged: bool = False
+    """Whether somebody pays for its tokens, also where its answer breaks off."""
     error_code: str | None = None
+    key: Key | None = None
+    """None where keys are not asked for."""
+    is_deepseeks: bool = False
+    """Whether it came by one of DeepSeek's own base URLs."""
 
     def fail(self, error: BaseException) -> ApiError:
         """Note and log a failure; a traceback only where the cause is unknown. Returns what the client may know."""
@@ -114,6 +122,8 @@ def _log(scope: Scope, status: int | None, record: RequestRecord, duration_s: fl
     # The path as sent: its decoded form could hold line breaks.
     path = scope.get("raw_path", scope["path"].encode("ascii", "backslashreplace")).decode("ascii", "backslashreplace")
     line = f"{record.id} {scope['method']} {path} {status or '-'} {duration_s * 1000:.1f}ms"
+    if record.key is not None:
+        line += f" key={record.key.name}"
     if record.usage is not None:
         line += f" in={record.usage.num_input_tokens} out={record.usage.num_output_tokens}"
     if record.error_code is not None:

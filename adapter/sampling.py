@@ -36,6 +36,9 @@ def _at_most(max_items: int) -> BeforeValidator:
     return BeforeValidator(check_size)
 
 
+Metadata = Annotated[dict[str, str], _at_most(MAX_METADATA)]
+
+
 def _stop_kind(value: object) -> str:
     return "<list>" if isinstance(value, list) else "<string>"
 
@@ -114,11 +117,16 @@ class SamplingFields(RequestModel):
 
     # What follows cannot change an answer of this server.
     user: str | None = None
-    metadata: Annotated[dict[str, str] | None, _at_most(MAX_METADATA)] = None
+    metadata: Metadata | None = None
     store: Literal[False] | None = None
     safety_identifier: str | None = None
     prompt_cache_key: str | None = None
+    prompt_cache_retention: str | None = None
+    prompt_cache_options: dict[str, Any] | None = None
+    prediction: dict[str, Any] | None = None
     service_tier: Literal["auto", "default"] | None = None
+    modalities: list[Literal["text"]] | None = None
+    verbosity: Literal["medium"] | None = None
 
     @property
     def include_usage(self) -> bool:

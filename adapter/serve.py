@@ -5,6 +5,7 @@ import logging.config
 import os
 import socket
 import sys
+import tempfile
 from typing import Any
 
 import uvicorn
@@ -12,6 +13,7 @@ from fastapi import FastAPI
 from uvicorn.supervisors import Multiprocess
 
 from adapter.app import create_app
+from adapter.metrics.recorder import SHARED_FOLDER
 from adapter.settings import Settings, SettingsError, load_settings
 
 
@@ -42,7 +44,9 @@ def main() -> None:
         "listening on http://%s:%d, Triton at %s", f"[{host}]" if ":" in host else host, port, settings.triton_url
     )
     if settings.workers > 1:
-        Multiprocess(config, sockets=[listener]).run()
+        with tempfile.TemporaryDirectory(prefix="adapter-metrics-") as folder:
+            os.environ[SHARED_FOLDER] = folder  # the workers inherit it
+            Multiprocess(config, sockets=[listener]).run()
     else:
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -1,15 +1,18 @@
 """What an operator can set: `ADAPTER_*` variables over a YAML file over the defaults here."""
 
+import json
 import os
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as SourceError
 
+from adapter.access.keys import FIT_KEY, KeyLimits, digest_of
 from adapter.documents.page import MAX_DPI, MIN_DPI
 
 _HOST_PORT = re.compile(r"(dns:///)?[^/:\s]+:[0-9]+|\[[0-9A-Fa-f:]+\]:[0-9]+")
@@ -17,10 +20,28 @@ _HOST_PORT = re.compile(r"(dns:///)?[^/:\s]+:[0-9]+|\[[0-9A-Fa-f:]+\]:[0-9]+")
 PREFIX = "ADAPTER_"
 CONFIG_VARIABLE = "ADAPTER_CONFIG"
 DEFAULT_CONFIG = "config.yaml"
+SERVER_GROUP = "server"
 
 
 class SettingsError(Exception):
     """A setting is unknown, missing or wrong; the text is one sentence for the operator."""
+
+
+def _digests(given: object) -> object:
+    """Of one key or several, those from the environment perhaps as a JSON list."""
+    if given is None:
+        return None
+    if isinstance(given, str) and given.startswith("["):
+        try:
+            given = json.loads(given)
+        except ValueError:
+            raise ValueError("give one key, or a JSON list of keys") from None
+    keys = [given] if isinstance(given, str) else given
+    if not isinstance(keys, list) or not keys:
+        raise ValueError("give one key, or a list of keys")
+    if not all(isinstance(key, str) and FIT_KEY.fullmatch(key) for key in keys):
+        raise ValueError("a key is a text of 8 to 256 printable ASCII characters without spaces; quote it")
+    return [digest_of(key) for key in keys]
 
 
 class Settings(BaseSettings):
@@ -29,6 +50,51 @@ class Settings(BaseSettings):
     host: Annotated[str, Field(description="Address to listen on.")] = "0.0.0.0"
     port: Annotated[int, Field(ge=0, le=65535, description="Port to listen on; 0 picks a free one.")] = 8000
     workers: Annotated[int, Field(ge=1, description="Adapter processes sharing the port.")] = 1
+    api_key: Annotated[
+        Sequence[str] | None,
+        NoDecode,
+        BeforeValidator(_digests),
+        Field(
+            repr=False,
+            description="Key that clients must send, or a list of keys (JSON in the environment); only their hashes "
+            "are kept.",
+        ),
+    ] = None
+    keys_db: Annotated[
+        str,
+        Field(min_length=1, description="SQLite file of the keys made by `python -m adapter keys`, and of all usage."),
+    ] = ".run/keys.db"
+    budget_tokens: Annotated[
+        int | None, Field(ge=1, description="Tokens that a key may use in all, where it has no budget of its own.")
+    ] = None
+    requests_per_minute: Annotated[
+        int | None,
+        Field(ge=1, description="Of a key without a limit of its own; without keys, of a client's address."),
+    ] = None
+    tokens_per_minute: Annotated[
+        int | None, Field(ge=1, description="Likewise; a request is let in while there are tokens left.")
+    ] = None
+    max_concurrent_requests: Annotated[
+        int | None, Field(ge=1, description="Likewise, of requests that run at once; each worker counts its own.")
+    ] = None
+    rate_limit_storage: Annotated[
+        str,
+        Field(
+            pattern=r"^(memory://|rediss?://.+)$",
+            description="Where the two are counted; in memory each worker counts its own, at `redis://host:6379` all "
+            "count together.",
+        ),
+    ] = "memory://"
+    metrics_access: Annotated[
+        Literal["public", "key", "off"],
+        Field(description="Who may read `/metrics`: everybody, who has a key, or nobody."),
+    ] = "public"
+    docs_access: Annotated[
+        Literal["public", "key", "off"], Field(description="Who may read `/docs`, `/redoc` and `/openapi.json`.")
+    ] = "public"
+    health_access: Annotated[
+        Literal["public", "key", "off"], Field(description="Who may read `/health` and what is below it.")
+    ] = "public"
     triton_url: Annotated[
         str,
         Field(
@@ -92,7 +158,9 @@ class Settings(BaseSettings):
         int, Field(ge=1, description="Most OCR jobs kept at once; the ones that ended first give way.")
     ] = 1000
     max_running_jobs: Annotated[int, Field(ge=1, description="Most OCR jobs running at once; others wait.")] = 2
-    max_prompts: Annotated[int, Field(ge=1, description="Most prompts in one completions request.")] = 64
+    max_prompts: Annotated[
+        int, Field(ge=1, description="Most prompts in one completions request, or inputs of embeddings.")
+    ] = 64
     max_choices: Annotated[int, Field(ge=1, description="Largest `n`.")] = 16
     default_temperature: Annotated[float, Field(ge=0, le=2, description="`temperature` where a request has none.")] = (
         0.7
@@ -112,6 +180,13 @@ class Settings(BaseSettings):
         Literal["debug", "info", "warning", "error"], Field(description="Least severe message that is logged.")
     ] = "info"
     access_log: Annotated[bool, Field(description="Log one line per request.")] = True
+
+    @property
+    def key_limits(self) -> KeyLimits:
+        """Of a key that has none of its own."""
+        return KeyLimits(
+            self.budget_tokens, self.requests_per_minute, self.tokens_per_minute, self.max_concurrent_requests
+        )
 
     @field_validator("triton_url")
     @classmethod
@@ -169,7 +244,17 @@ def _read_config() -> dict[str, Any]:
         return {}
     if not isinstance(config, dict) or not all(isinstance(name, str) for name in config):
         raise SettingsError(f"cannot read {path}: it must map the names of settings to values")
-    return config
+    return _without_groups(config)
+
+
+def _without_groups(config: dict[str, Any]) -> dict[str, Any]:
+    """Settings may stand below `server:`, which is where other servers have `host`, `port` and `api_key`."""
+    server = config.pop(SERVER_GROUP, {})
+    if not isinstance(server, dict) or not all(isinstance(name, str) for name in server):
+        raise SettingsError("setting server: must map the names of settings to values")
+    if twice := sorted(config.keys() & server.keys()):
+        raise SettingsError(f"setting {twice[0]} is given twice, alone and below server")
+    return config | server
 
 
 def _sentence(location: tuple[int | str, ...], message: str) -> str:

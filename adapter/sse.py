@@ -1,8 +1,9 @@
 """Server-sent events over bare ASGI: one `send` per event, nothing else per event."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
+from types import MappingProxyType
 from typing import Any
 
 import orjson
@@ -19,25 +20,54 @@ KEEP_ALIVE_S = 15.0
 """Proxies cut connections that are silent for longer."""
 
 
-class EventStream(Response):
-    """Sends `events`, each whole SSE events as bytes, then `[DONE]`; a comment whenever nothing has come for a while.
+def json_event(fields: Mapping[str, Any]) -> bytes:
+    return b"data: " + orjson.dumps(fields) + b"\n\n"
 
-    The first of either is awaited before the 200: an error before it still becomes a response of its own. A later
-    error is one event `data: {"error": ...}` and no `[DONE]`. When the client goes away, `events` is closed at once.
+
+def events_docs(example: str) -> dict[str, Any]:
+    """The content of an answer that is a stream of events, for the OpenAPI document: the schema is of one event."""
+    fields = {"event": {"type": "string"}, "data": {"type": "string"}}
+    event = {"type": "object", "properties": fields, "required": ["data"]}
+    return {"text/event-stream": {"schema": event, "example": example}}
+
+
+def openai_ending(error: ApiError | None) -> bytes:
+    """`[DONE]`; after an error, that and no `[DONE]`."""
+    return DONE if error is None else b"data: " + error.body() + b"\n\n"
+
+
+class EventStream(Response):
+    """Sends `events`, each whole SSE events as bytes, then an ending; a sign of life when nothing has come for a while.
+
+    The first of either is awaited before the 200: an error before it still becomes a response of its own. A later one
+    is for the ending to tell. When the client goes away, `events` is closed at once.
     """
 
     media_type = "text/event-stream"
 
-    def __init__(self, events: AsyncGenerator[bytes, None], silence_s: float = KEEP_ALIVE_S) -> None:
-        """`silence_s`: how long nothing comes before a comment does."""
+    def __init__(
+        self,
+        events: AsyncGenerator[bytes, None],
+        silence_s: float = KEEP_ALIVE_S,
+        ending: Callable[[ApiError | None], bytes] = openai_ending,
+        keep_alive: bytes = KEEP_ALIVE,
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> None:
+        """
+        Args:
+            silence_s: how long nothing comes before `keep_alive` does.
+            ending: the last events, of a stream that ended well or of one that failed.
+        """
         self._events = events
         self._silence_s = silence_s
+        self._ending = ending
+        self._keep_alive = keep_alive
         self._started = False
         self._last_s = 0.0
         """When something was sent, on the loop's clock."""
         self.status_code = 200
         self.background = None
-        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no"})
+        self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
@@ -48,12 +78,12 @@ class EventStream(Response):
         except asyncio.CancelledError as error:  # the server stops
             if not self._started:
                 raise
-            await send({"type": "http.response.body", "body": _error_event(record.fail(error)), "more_body": False})
+            await send({"type": "http.response.body", "body": self._ending(record.fail(error)), "more_body": False})
 
     async def _send(self, send: Send, record: RequestRecord) -> None:
-        ending, clock = DONE, asyncio.get_running_loop().time
+        failure, clock = None, asyncio.get_running_loop().time
         self._last_s = clock()
-        keeper = asyncio.create_task(self._keep_alive(send))
+        keeper = asyncio.create_task(self._keep_awake(send))
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
@@ -66,17 +96,17 @@ class EventStream(Response):
         except Exception as error:
             if not self._started:
                 raise
-            ending = _error_event(record.fail(error))
+            failure = record.fail(error)
         finally:
             keeper.cancel()
             await asyncio.gather(keeper, return_exceptions=True)
-        await send({"type": "http.response.body", "body": ending, "more_body": False})
+        await send({"type": "http.response.body", "body": self._ending(failure), "more_body": False})
 
     async def _begin(self, send: Send) -> None:
         self._started = True
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
-    async def _keep_alive(self, send: Send) -> None:
+    async def _keep_awake(self, send: Send) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             if (left_s := self._last_s + self._silence_s - clock()) > 0:
@@ -85,12 +115,4 @@ class EventStream(Response):
             if not self._started:
                 await self._begin(send)
             self._last_s = clock()
-            await send({"type": "http.response.body", "body": KEEP_ALIVE, "more_body": True})
-
-
-def json_event(fields: Mapping[str, Any]) -> bytes:
-    return b"data: " + orjson.dumps(fields) + b"\n\n"
-
-
-def _error_event(error: ApiError) -> bytes:
-    return b"data: " + error.body() + b"\n\n"
+            await send({"type": "http.response.body", "body": self._keep_alive, "more_body": True})

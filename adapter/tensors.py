@@ -3,6 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Literal
 
 import orjson
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
@@ -11,15 +12,14 @@ from adapter.errors import BrokenAnswer, Cancelled
 
 _BACKGROUND = 2
 """Priority level of the ocr model's queue; 1 is everybody else's."""
-_FINISH_REASONS = {"": None, "stop": "stop", "length": "length", "repetition": "repetition"}
+_FINISH_REASONS = {"": None} | {reason: reason for reason in ("stop", "length", "tool_calls", "repetition")}
+_SAID = ("text_output", "finish_reason", "logprobs", "reasoning_content", "tool_calls")
+"""What a choice may say; without any of it, a response is about no choice."""
 
 
 @dataclass(frozen=True, slots=True)
 class Chat:
-    """JSON `{"messages": [...]}`; the model turns it into a prompt.
-
-    With `"continue_final_message": true` the answer goes on with the last message, which is the assistant's.
-    """
+    """JSON `{"messages": [...]}` and how to answer, as in the engine's `Chat`; the model turns it into a prompt."""
 
     json: bytes
 
@@ -44,6 +44,31 @@ class InferRequest:
     """Whether requests that somebody waits for may go first."""
     suffix: str | None = None
     """What follows the gap that a raw text precedes and the answer fills."""
+    continuous_usage: bool = False
+    """Whether each response has the usage so far, and not the last one alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class TaskRequest:
+    """Something else than a generation: the tokens of a prompt, the text of tokens, or a prompt's embedding."""
+
+    id: str
+    model: str
+    task: Literal["tokenize", "detokenize", "embed"]
+    prompt: str | list[int] | Chat
+    add_special_tokens: bool | None = None
+    """With a text to tokenize; None: as the model has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    values: bytes
+    """float32, little-endian."""
+    num_input_tokens: int
+
+    @property
+    def size(self) -> int:
+        return len(self.values) // 4
 
 
 @dataclass(slots=True)
@@ -62,6 +87,15 @@ class TokenLogprob:
 
 
 @dataclass(slots=True)
+class CallDelta:
+    """What a response adds to one of a choice's calls: first its function's name, then its arguments' JSON."""
+
+    index: int
+    name: str | None
+    arguments: str
+
+
+@dataclass(slots=True)
 class Delta:
     """What a response adds to one choice; `finish_reason` only on the choice's last."""
 
@@ -69,6 +103,10 @@ class Delta:
     text: str
     finish_reason: str | None = None
     logprobs: list[TokenLogprob] | None = None
+    reasoning: str = ""
+    calls: Sequence[CallDelta] = ()
+    stop_string: str | None = None
+    """Which one ended the choice, where one did."""
 
 
 @dataclass(slots=True)
@@ -76,18 +114,29 @@ class Usage:
     num_input_tokens: int = 0
     num_output_tokens: int = 0
     num_cached_tokens: int = 0
+    num_reasoning_tokens: int = 0
+    """Of the output."""
 
     def __add__(self, other: "Usage") -> "Usage":
         return Usage(
             self.num_input_tokens + other.num_input_tokens,
             self.num_output_tokens + other.num_output_tokens,
             self.num_cached_tokens + other.num_cached_tokens,
+            self.num_reasoning_tokens + other.num_reasoning_tokens,
+        )
+
+    def __sub__(self, other: "Usage") -> "Usage":
+        return Usage(
+            self.num_input_tokens - other.num_input_tokens,
+            self.num_output_tokens - other.num_output_tokens,
+            self.num_cached_tokens - other.num_cached_tokens,
+            self.num_reasoning_tokens - other.num_reasoning_tokens,
         )
 
 
 @dataclass(slots=True)
 class Generated:
-    """One response of a model; `usage` only on the generation's last."""
+    """One response of a model; `usage`, so far, on the generation's last, and on the others where it is asked for."""
 
     deltas: list[Delta]
     usage: Usage | None = None
@@ -97,22 +146,18 @@ def encode(request: InferRequest) -> ModelInferRequest:
     message = ModelInferRequest(model_name=request.model, id=request.id)
     if request.is_background:
         message.parameters["priority"].uint64_param = _BACKGROUND
-    if isinstance(request.prompt, Chat):
-        _add(message, "chat", "BYTES", _bytes(request.prompt.json))
-    else:
-        if isinstance(request.prompt, str):
-            _add(message, "text_input", "BYTES", _bytes(request.prompt.encode()))
-            if request.suffix is not None:
-                _add(message, "suffix", "BYTES", _bytes(request.suffix.encode()))
-        else:
-            num_tokens = len(request.prompt)
-            _add(message, "input_ids", "INT32", struct.pack(f"<{num_tokens}i", *request.prompt), num_tokens)
+    _add_prompt(message, request.prompt)
+    if request.suffix is not None:
+        _add(message, "suffix", "BYTES", _bytes(request.suffix.encode()))
+    if not isinstance(request.prompt, Chat):
         _add(message, "exclude_input_in_output", "BOOL", b"\x01")
     if request.images:
         _add(message, "image", "BYTES", b"".join(map(_bytes, request.images)), len(request.images))
     if request.image_parameters is not None:
         _add(message, "image_parameters", "BYTES", _bytes(request.image_parameters))
     _add(message, "stream", "BOOL", b"\x01" if request.stream else b"\x00")
+    if request.continuous_usage:
+        _add(message, "continuous_usage", "BOOL", b"\x01")
     _add(message, "sampling_parameters", "BYTES", _bytes(request.sampling_parameters))
     return message
 
@@ -122,6 +167,24 @@ def encode_describe(model: str) -> ModelInferRequest:
     message = ModelInferRequest(model_name=model)
     _add(message, "describe", "BOOL", b"\x01")
     return message
+
+
+def encode_task(request: TaskRequest) -> ModelInferRequest:
+    message = ModelInferRequest(model_name=request.model, id=request.id)
+    _add(message, "task", "BYTES", _bytes(request.task.encode()))
+    _add_prompt(message, request.prompt)
+    if request.add_special_tokens is not None:
+        _add(message, "add_special_tokens", "BOOL", bytes([request.add_special_tokens]))
+    return message
+
+
+def decode_embedding(response: ModelInferResponse) -> Embedding:
+    """Raises as `decode` does."""
+    usage = decode(response).usage
+    for output, content in zip(response.outputs, response.raw_output_contents, strict=False):
+        if output.name == "embedding" and usage is not None and content and len(content) % 4 == 0:
+            return Embedding(content, usage.num_input_tokens)
+    raise BrokenAnswer("a response breaks the tensor contract: it has no embedding")
 
 
 def decode(response: ModelInferResponse) -> Generated:
@@ -137,6 +200,15 @@ def decode(response: ModelInferResponse) -> Generated:
 def _add(message: ModelInferRequest, name: str, datatype: str, content: bytes, num_elements: int = 1) -> None:
     message.inputs.add(name=name, datatype=datatype, shape=(1, num_elements))
     message.raw_input_contents.append(content)
+
+
+def _add_prompt(message: ModelInferRequest, prompt: str | list[int] | Chat) -> None:
+    if isinstance(prompt, Chat):
+        _add(message, "chat", "BYTES", _bytes(prompt.json))
+    elif isinstance(prompt, str):
+        _add(message, "text_input", "BYTES", _bytes(prompt.encode()))
+    else:
+        _add(message, "input_ids", "INT32", struct.pack(f"<{len(prompt)}i", *prompt), len(prompt))
 
 
 def _bytes(value: bytes) -> bytes:
@@ -166,7 +238,7 @@ def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
     indices: tuple[int, ...] = (0,)
     if "choice_index" in tensors:
         indices = struct.unpack(f"<{len(tensors['choice_index']) // 4}I", tensors["choice_index"])
-    elif tensors.keys().isdisjoint(("text_output", "finish_reason", "logprobs")):
+    elif tensors.keys().isdisjoint(_SAID):
         return []
     deltas = [Delta(index, "") for index in indices]
     if text is not None:
@@ -177,10 +249,23 @@ def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
             if reason == "cancelled":
                 raise Cancelled("The model gave the request up before it was done.")
             delta.finish_reason = _FINISH_REASONS[reason]
+    if "stop_string" in tensors:
+        for delta, stop in zip(deltas, _strings(tensors["stop_string"]), strict=True):
+            delta.stop_string = stop or None
     if "logprobs" in tensors:
         for delta, entries in zip(deltas, _strings(tensors["logprobs"]), strict=True):
             delta.logprobs = _logprobs(entries) if entries else []
+    if "reasoning_content" in tensors:
+        for delta, thought in zip(deltas, _strings(tensors["reasoning_content"]), strict=True):
+            delta.reasoning = thought
+    if "tool_calls" in tensors:
+        for delta, calls in zip(deltas, _strings(tensors["tool_calls"]), strict=True):
+            delta.calls = _calls(calls) if calls else ()
     return deltas
+
+
+def _calls(pieces: str) -> list[CallDelta]:
+    return [CallDelta(piece["index"], piece.get("name"), piece["arguments"]) for piece in orjson.loads(pieces)]
 
 
 def _logprobs(entries: str) -> list[TokenLogprob]:
@@ -198,6 +283,6 @@ def _logprobs(entries: str) -> list[TokenLogprob]:
 def _usage(tensors: dict[str, bytes]) -> Usage | None:
     if "num_output_tokens" not in tensors:
         return None
-    # vLLM's backend has no such tensor for the last one.
-    counts = (tensors.get(f"num_{kind}_tokens", bytes(4)) for kind in ("input", "output", "cached"))
+    # vLLM's backend has no tensors for the last two, ours one for the last only where it is not 0.
+    counts = (tensors.get(f"num_{kind}_tokens", bytes(4)) for kind in ("input", "output", "cached", "reasoning"))
     return Usage(*(struct.unpack("<I", raw)[0] for raw in counts))

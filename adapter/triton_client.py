@@ -3,35 +3,31 @@
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, contextmanager
-from dataclasses import dataclass
 from typing import Any
 
-import orjson
 from google.protobuf.message import DecodeError
 from grpc import StatusCode
 from tritonclient.grpc import service_pb2 as messages
 
 from adapter.channel import Channel
+from adapter.description import Description, parse_description
 from adapter.errors import BrokenAnswer, TimedOut
 from adapter.grpc_errors import Failure, translate
 from adapter.http2 import Call, CallFailed
 from adapter.settings import Settings
-from adapter.tensors import Generated, InferRequest, decode, encode, encode_describe
+from adapter.tensors import (
+    Embedding,
+    Generated,
+    InferRequest,
+    TaskRequest,
+    decode,
+    decode_embedding,
+    encode,
+    encode_describe,
+    encode_task,
+)
 
 CONTROL_TIMEOUT_S = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class Description:
-    """What a model says it is."""
-
-    checkpoint: str
-    architecture: str
-    device: str
-    dtype: str
-    max_context: int
-    max_sequences: int
-    num_parameters: int
 
 
 class TritonClient:
@@ -57,7 +53,7 @@ class TritonClient:
                         raise BrokenAnswer(f"text for choice {delta.choice_index}, which is unknown or has ended")
                     if delta.finish_reason is not None:
                         unfinished.remove(delta.choice_index)
-                usage = usage or generated.usage
+                usage = generated.usage or usage
                 if generated.deltas or generated.usage:
                     yield generated
         if unfinished or usage is None:
@@ -65,11 +61,17 @@ class TritonClient:
 
     async def describe(self, model: str) -> Description:
         """Waits in the model's queue like a generation."""
-        async with aclosing(self._stream(encode_describe(model), None)) as responses:
+        return parse_description(await self._text(encode_describe(model)))
+
+    async def run_task(self, request: TaskRequest) -> str:
+        """What `tokenize` and `detokenize` come to: JSON of the tokens, and their text."""
+        return await self._text(encode_task(request))
+
+    async def embed(self, request: TaskRequest) -> Embedding:
+        async with aclosing(self._stream(encode_task(request), None)) as responses:
             async for response in responses:
-                for delta in decode(response).deltas:
-                    return _description(delta.text)
-        raise BrokenAnswer("the model did not describe itself")
+                return decode_embedding(response)
+        raise BrokenAnswer("the model's stream ended without an embedding")
 
     async def is_ready(self, model: str) -> bool:
         """Raises `Unavailable` when Triton is away."""
@@ -80,6 +82,14 @@ class TritonClient:
         request = messages.RepositoryIndexRequest(ready=True)
         index = await self._control("RepositoryIndex", request, messages.RepositoryIndexResponse)
         return {model.name for model in index.models if model.state == "READY"}
+
+    async def _text(self, message: Any) -> str:
+        """What is answered at once, and in one text."""
+        async with aclosing(self._stream(message, None)) as responses:
+            async for response in responses:
+                for delta in decode(response).deltas:
+                    return delta.text
+        raise BrokenAnswer("the model's stream ended without a text")
 
     async def _stream(self, message: Any, first_timeout_s: float | None) -> AsyncGenerator[Any, None]:
         timeout_s = self._settings.request_timeout_s
@@ -133,11 +143,3 @@ class TritonClient:
 
     def _failure(self, code: StatusCode | None, text: str, timeout_s: float) -> Failure:
         return Failure(code, text, timeout_s, self._settings.retry_after_s)
-
-
-def _description(text: str) -> Description:
-    try:
-        fields = orjson.loads(text)
-        return Description(**{name: fields[name] for name in Description.__slots__})
-    except (ValueError, TypeError, KeyError) as error:
-        raise BrokenAnswer(f"the model's description of itself is not understood: {error!r}") from error

@@ -3,12 +3,13 @@
 import time
 import uuid
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import orjson
 
 from adapter.errors import FAILURE_DOCS
+from adapter.sse import events_docs
 from adapter.tensors import Delta, Generated, Usage
 
 
@@ -18,11 +19,17 @@ class CachedTokens:
 
 
 @dataclass(frozen=True, slots=True)
+class ReasoningTokens:
+    reasoning_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
 class UsageCounts:
     prompt_tokens: int
     completion_tokens: int
     total_tokens: int
     prompt_tokens_details: CachedTokens
+    completion_tokens_details: ReasoningTokens
     prompt_cache_hit_tokens: int
     """DeepSeek's name of the cached ones."""
     prompt_cache_miss_tokens: int
@@ -30,7 +37,8 @@ class UsageCounts:
     @classmethod
     def of(cls, usage: Usage) -> "UsageCounts":
         prompt, completion, cached = usage.num_input_tokens, usage.num_output_tokens, usage.num_cached_tokens
-        return cls(prompt, completion, prompt + completion, CachedTokens(cached), cached, prompt - cached)
+        thought = ReasoningTokens(usage.num_reasoning_tokens)
+        return cls(prompt, completion, prompt + completion, CachedTokens(cached), thought, cached, prompt - cached)
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +47,20 @@ class AnswerHead:
 
     id: str
     model: str
+    system_fingerprint: str | None = None
+    """None where the model has not said what it is."""
     created: int = field(default_factory=lambda: int(time.time()))
 
     @classmethod
-    def new(cls, prefix: str, model: str) -> "AnswerHead":
-        return cls(f"{prefix}-{uuid.uuid4().hex}", model)
+    def new(cls, prefix: str, model: str, fingerprint: str | None = None) -> "AnswerHead":
+        return cls(f"{prefix}-{uuid.uuid4().hex}", model, fingerprint)
 
 
 class Chunks(ABC):
     """A stream's responses as server-sent events. What all of them have in common is encoded once per answer."""
 
     def __init__(self, head: AnswerHead, object_name: str, include_usage: bool) -> None:
-        fields = orjson.dumps({"id": head.id, "object": object_name, "created": head.created, "model": head.model})
+        fields = orjson.dumps({"object": object_name} | asdict(head))
         self._start = b"data: " + fields[:-1] + b',"choices":['
         self._end = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._include_usage = include_usage
@@ -72,11 +82,12 @@ class Chunks(ABC):
     def _event(self, delta: Delta) -> bytes: ...
 
 
-def answer_responses(whole: type) -> dict[int | str, dict[str, Any]]:
-    """How an endpoint that generates answers, for the OpenAPI document."""
-    stream = {"schema": {"type": "string"}, "example": 'data: {"id": ...}\n\ndata: [DONE]\n\n'}
+def answer_responses(
+    whole: type, events: str = 'data: {"id": ...}\n\ndata: [DONE]\n\n'
+) -> dict[int | str, dict[str, Any]]:
+    """How an endpoint that generates answers, for the OpenAPI document; `events` are an example."""
     description = "The whole answer; with `stream`, chunks of it as server-sent events."
     return {
-        200: {"model": whole, "description": description, "content": {"text/event-stream": stream}},
+        200: {"model": whole, "description": description, "content": events_docs(events)},
         "default": FAILURE_DOCS,
     }

@@ -21,6 +21,7 @@ from benchmarks.engines import MAX_CONTEXT, PROJECT, VOCAB_SIZE, models, save_mo
 from benchmarks.report import Report
 from engine.guidance import Guidance
 from engine.request import Prompt, Request
+from engine.sampler import unpacked
 from engine.sampling_params import SamplingParams
 
 FORMS: dict[str, dict[str, Any]] = {
@@ -80,7 +81,7 @@ def mask_us(form: dict[str, Any]) -> float:
         started_s = time.perf_counter()
         future = guidance.begin_masks([guide])
         assert future is not None
-        mask = future.result()[0]
+        mask = unpacked(future.result(), len(tokenizer))[0]
         times.append(time.perf_counter() - started_s)
         guide.choose(rng.choice(mask.nonzero().flatten().tolist()), 1 << 20)
         if guide.is_done:

@@ -1,7 +1,8 @@
 FROM python:3.12-slim
 
 # A new volume takes over the owner of the folder it covers.
-RUN useradd --uid 1000 --create-home adapter && install -d -o adapter -g adapter /var/lib/deepseek/jobs
+RUN useradd --uid 1000 --create-home adapter \
+    && install -d -o adapter -g adapter /var/lib/deepseek/jobs /var/lib/deepseek/keys
 
 # Only the pins are copied, so that a change of code reuses this layer.
 COPY pyproject.toml /tmp/pins/

@@ -41,10 +41,12 @@ def announce(mode: str, url: str, ports: Mapping[str, str]) -> bool:
         health = call(f"{url}/health")
     except (OSError, ValueError) as error:
         answer, health = {"error": str(error)}, {}
-    if "choices" not in answer or "models" not in health:
+    asks_for_key = _is_refused(answer)
+    if not ("choices" in answer or asks_for_key) or not ("models" in health or _is_refused(health)):
         print(f"The service does not answer: {answer}", file=sys.stderr)
         return False
-    models = "\n".join(map(_model_line, health["models"]))
+    models = "\n".join(map(_model_line, health.get("models", ())))
+    key = " -H 'Authorization: Bearer KEY'" if asks_for_key else ""
     public_url = f"http://localhost:{ports['ADAPTER_PORT']}"
     print(f"""
 DeepSeek on Triton is up: {mode}.
@@ -58,11 +60,22 @@ metrics http://localhost:{ports["TRITON_METRICS_PORT"]}/metrics
 
 Try:
 
-  curl {public_url}/v1/chat/completions -H 'Content-Type: application/json' \\
+  curl {public_url}/v1/chat/completions -H 'Content-Type: application/json'{key} \\
     -d '{json.dumps(body)}'
-  curl {public_url}/ocr/file -F file=@demo/ocr/page.png
+  curl {public_url}/ocr/file{key} -F file=@demo/ocr/page.png
 """)
     return True
+
+
+def is_up(ready: Mapping[str, Any]) -> bool:
+    """What `/health/ready` has answered: that all is ready, or that this is not for everybody to know."""
+    return ready.get("status") == "ready" or _is_refused(ready)
+
+
+def _is_refused(answer: Mapping[str, Any]) -> bool:
+    """Whether the adapter is up and only for those with a key, or says nothing of this to anybody."""
+    error = answer.get("error")
+    return isinstance(error, dict) and error.get("code") in ("invalid_api_key", "not_found")
 
 
 def _model_line(model: dict[str, Any]) -> str:

@@ -93,17 +93,20 @@ class StopFinder:
     def __init__(self, stops: Sequence[str]) -> None:
         self._stops = stops
         self._held = ""
+        self.found: str | None = None
+        """The stop string that ended the text; of several at one place, the first that was given."""
 
     def decode(self, piece: str) -> tuple[str, bool]:
         """Return the text that is certain by now, and whether a stop string ended it."""
         if not self._stops:
             return piece, False
         text = self._held + piece
-        found = [i for i in (text.find(stop) for stop in self._stops) if i >= 0]
+        found = [(i, stop) for stop in self._stops if (i := text.find(stop)) >= 0]
         if found:
+            end, self.found = min(found, key=lambda place: place[0])
             self._held = ""
-            return text[: min(found)], True
-        num_held = max(_overlap(text, stop) for stop in self._stops)
+            return text[:end], True
+        num_held = max(overlap(text, stop) for stop in self._stops)
         cut = len(text) - num_held
         self._held = text[cut:]
         return text[:cut], False
@@ -114,7 +117,7 @@ class StopFinder:
         return held
 
 
-def _overlap(text: str, stop: str) -> int:
+def overlap(text: str, stop: str) -> int:
     """Length of the longest end of `text` that begins `stop`."""
     for length in range(min(len(text), len(stop) - 1), 0, -1):
         if text.endswith(stop[:length]):
@@ -128,6 +131,11 @@ class TextStream:
     def __init__(self, detokenizer: Detokenizer, stops: Sequence[str]) -> None:
         self._detokenizer = detokenizer
         self._stop_finder = StopFinder(stops)
+
+    @property
+    def stop_string(self) -> str | None:
+        """The one that ended it."""
+        return self._stop_finder.found
 
     def decode(self, token: int, may_stop: bool) -> tuple[str, bool]:
         """Return the text that this token makes certain, and whether a stop string ended it.

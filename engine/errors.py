@@ -16,6 +16,7 @@ class InvalidRequest(EngineError):
     def __init__(self, field: str, sentence: str) -> None:
         super().__init__(f"{field}: {sentence}")
         self.field = field
+        self.sentence = sentence
 
 
 class LoadError(EngineError):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
+from engine.embedding import Embedding
 from engine.runner import Ahead
 from engine.sampler import Sampled, SampledToken
 from engine.sequence import UNREAD, Sequence
@@ -13,9 +14,10 @@ from engine.sequence import UNREAD, Sequence
 class Flight:
     """Keeps a place in each sequence for the token that is chosen for it."""
 
-    def __init__(self, sequences: list[Sequence], sampled: Sampled) -> None:
-        """`sampled` has a row for each of the sequences."""
+    def __init__(self, sequences: list[Sequence], sampled: Sampled, embedded: list[Sequence]) -> None:
+        """`sampled` has a row for each of the sequences; those that are `embedded` end with this step."""
         self._sampled = sampled
+        self._embedded = embedded
         self._places = {sequence: len(sequence.tokens) for sequence in sequences}
         self._dropped: set[Sequence] = set()
         self.waited_s = 0.0
@@ -25,7 +27,7 @@ class Flight:
 
     @property
     def sequences(self) -> list[Sequence]:
-        return list(self._places)
+        return [*self._places, *self._embedded]
 
     @property
     def ahead(self) -> Ahead:
@@ -48,3 +50,10 @@ class Flight:
             if sequence.cache_start is not None and sequence not in self._dropped:
                 sequence.tokens[place] = token.token_id
                 yield sequence, place, token
+
+    def read_embedded(self) -> Iterator[tuple[Sequence, Embedding]]:
+        """Wait for the embeddings of the prompts that end with this step."""
+        for sequence in self._embedded:
+            if sequence.cache_start is not None:
+                assert sequence.hidden_mean is not None
+                yield sequence, sequence.hidden_mean.read()

@@ -11,22 +11,21 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from copy import copy
 from typing import Any
 
-import numpy as np
 import torch
-from llguidance import LLMatcher, LLParserLimits, LLTokenizer, grammar_from
+from llguidance import LLExecutor, LLMatcher, LLParserLimits, LLTokenizer, grammar_from
 from llguidance.hf import from_tokenizer
-from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask
-from numpy.typing import NDArray
+from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from engine.chat.answer import END_OF_THOUGHT, AnswerFormat
+from engine.chat.grammar import chat_grammar
+from engine.chat.schemas import Function
+from engine.chat.tool_syntax import schema_of
+from engine.endings import EndingFinder
 from engine.errors import EngineError, InvalidRequest
 from engine.sampling_params import MAX_GRAMMAR, SamplingParams
 
-_CLOSERS = ('"', "}", "]", '""', "[]", "{}", ",", ":", "0", "1", "a", "-", " ")
-"""What ends an answer soonest, in the order in which it is tried; where none of it may come, the first that may."""
-_MOST_CLOSERS = 64
-"""Of an ending; one that takes more is not looked for."""
 _SPARE_TOKENS = 32
 """From so many before the last, and twice a shortest answer, every token is looked at for whether an end follows."""
 _MAX_SHOWN = 300
@@ -41,35 +40,57 @@ class Guidance:
     """What answers of one checkpoint can be held to, and the masks of a step, made while the model computes."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, vocab_size: int, eos_token_ids: frozenset[int]) -> None:
-        self._vocab_size, self._num_tokens = vocab_size, max(vocab_size, len(tokenizer))
+        self._num_tokens = max(vocab_size, len(tokenizer))
         self._eos_token_id = min(eos_token_ids, default=0)
         self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, self._num_tokens, sorted(eos_token_ids) or None)
-        found = (tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids for text in _CLOSERS)
-        self._closers = [ids[0] for ids in found if len(ids) == 1 and ids[0] < vocab_size]
+        self._endings = EndingFinder(tokenizer, vocab_size)
+        self._end_of_thought: list[int] = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
+        added = tokenizer.backend_tokenizer.get_added_tokens_decoder().items()
+        self._added_tokens = {token.content: f"<[{i}]>" for i, token in added if i < vocab_size}
         self._pool = ThreadPoolExecutor(1, "masks")
+        self._executor = LLExecutor(1)
 
-    def guide(self, params: SamplingParams) -> Guide | None:
+    def guide(self, params: SamplingParams, answer_format: AnswerFormat | None = None) -> Guide | None:
         """What a request's answers are held to; None where they are free. It takes milliseconds to make.
 
         Raises:
             InvalidRequest: names the field whose form is not understood, or can't be held to.
         """
-        if params.guided is None:
+        holds_calls = answer_format is not None and answer_format.holds_calls
+        if params.guided is None and not holds_calls:
             return None
-        field, form = params.guided
+        field, form = params.guided or ("tools", None)
         try:
-            grammar = _grammar(field, form)
+            grammar = None if params.guided is None else _grammar(field, form)
         except ValueError as error:
             raise _cannot(field, str(error)) from error
+        if answer_format:
+            if answer_format.holds_calls:
+                self._check_tools(answer_format.functions)
+            grammar = chat_grammar(answer_format, grammar, _of_schema, self._added_tokens)
+        assert grammar is not None
+        end_of_thought = self._end_of_thought if answer_format and answer_format.thinking else []
+        return Guide(field, self._matcher(field, grammar), self._endings, self._eos_token_id, end_of_thought)
+
+    def _check_tools(self, functions: Sequence[Function]) -> None:
+        """Say which function it is whose arguments can't be held to their schema."""
+        for function in functions:
+            grammar = _of_schema(schema_of(function))
+            try:
+                self._matcher("tools", grammar)
+            except InvalidRequest as error:
+                raise InvalidRequest("tools", f"{function.name}: {error.sentence}") from error
+
+    def _matcher(self, field: str, grammar: str) -> LLMatcher:
         if len(grammar) > MAX_GRAMMAR:
             raise InvalidRequest(field, f"it is longer than {MAX_GRAMMAR} characters")
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise _cannot(field, matcher.get_error())
-        return Guide(field, matcher, self._closers, self._eos_token_id)
+        return matcher
 
     def begin_masks(self, guides: Sequence[Guide | None]) -> Future[Tensor] | None:
-        """`[num_guides, vocab_size]`, True for what may come, of those that are; None where none is."""
+        """`[num_guides, num_words]`, int32, a bit for each token that may come; None where no guide is."""
         present = [guide for guide in guides if guide]
         return self._pool.submit(self._masks, present) if present else None
 
@@ -78,22 +99,25 @@ class Guidance:
 
     def _masks(self, guides: Sequence[Guide]) -> Tensor:
         masks = allocate_token_bitmask(len(guides), self._num_tokens)
-        for row, guide in enumerate(guides):
-            guide.fill(masks, row)
-        bits = np.unpackbits(masks.view(np.uint8), axis=1, bitorder="little")[:, : self._vocab_size]
-        return torch.from_numpy(bits).bool()
+        matchers = [(guide.matcher, row) for row, guide in enumerate(guides)]
+        fill_next_token_bitmask_par(self._executor, matchers, masks)  # unlike one by one, without Python's lock
+        return torch.from_numpy(masks)
 
 
 def _cannot(field: str, reason: str) -> InvalidRequest:
     return InvalidRequest(field, f"answers can't be held to it: {' '.join(reason.split())[:_MAX_SHOWN]}")
 
 
+def _of_schema(schema: Any) -> str:
+    return LLMatcher.grammar_from_json_schema(schema, defaults=_JSON)  # type: ignore[arg-type]
+
+
 def _grammar(field: str, form: Any) -> str:
     match field:
         case "guided_json":
-            return LLMatcher.grammar_from_json_schema(form, defaults=_JSON)  # type: ignore[arg-type]
+            return _of_schema({} if form is True else form)
         case "guided_json_object":
-            return LLMatcher.grammar_from_json_schema({"type": "object"}, defaults=_JSON)  # type: ignore[arg-type]
+            return _of_schema({"type": "object"})
         case "guided_regex":
             return grammar_from("regex", form)
         case "guided_choice":
@@ -105,11 +129,18 @@ def _grammar(field: str, form: Any) -> str:
 class Guide:
     """Follows one answer: knows what may come next, and brings the answer to an end in time."""
 
-    def __init__(self, field: str, matcher: LLMatcher, closers: Sequence[int], eos_token_id: int) -> None:
-        """`field`: the one that says what the form is; `closers`: tokens that may end an answer soon."""
+    def __init__(
+        self,
+        field: str,
+        matcher: LLMatcher,
+        endings: EndingFinder,
+        eos_token_id: int,
+        end_of_thought: Sequence[int] = (),
+    ) -> None:
+        """`field`: what says which form it is; `end_of_thought`: tokens that end what answers may begin with."""
         self._field, self._matcher = field, matcher
-        self._closers, self._eos_token_id = closers, eos_token_id
-        self._ending = self._find_ending(matcher)
+        self._endings, self._eos_token_id, self._end_of_thought = endings, eos_token_id, end_of_thought
+        self._ending = endings.find(matcher, end_of_thought)
         """Tokens that end the answer from here; None where they are not known."""
         self.num_shortest = None if self._ending is None else len(self._ending)
         """Tokens of a shortest answer, as far as is known."""
@@ -128,56 +159,52 @@ class Guide:
         return self._matcher.is_stopped() or (self.is_cut and self._matcher.is_accepting())
 
     @property
+    def is_whole(self) -> bool:
+        """Whether the answer, as far as it goes, is of the form."""
+        return self._matcher.is_accepting()
+
+    @property
     def error(self) -> EngineError | None:
         """Why the answer can be held to its form no longer: following it takes more than it may."""
         return _cannot(self._field, self._matcher.get_error()) if self._matcher.is_error() else None
 
-    def fill(self, masks: NDArray[np.int32], row: int) -> None:
-        """Write to a row of `[num_rows, num_words]` a bit for each token that may come next."""
-        fill_next_token_bitmask(self._matcher, masks, row)
+    @property
+    def matcher(self) -> LLMatcher:
+        """What says which tokens may come next."""
+        return self._matcher
 
     def choose(self, token: int, num_left: int) -> int:
         """Take up the next token, behind which `num_left` may follow: another one where they would hold no end."""
         if self.num_shortest is not None and num_left < _SPARE_TOKENS + 2 * self.num_shortest:
-            token = self._with_end(token, num_left)
-        else:
-            self._ending = None
+            return self._choose_with_end(token, num_left)
+        self._ending = None
         self._matcher.consume_token(token)
         return token
 
-    def _with_end(self, token: int, num_left: int) -> int:
+    def _choose_with_end(self, token: int, num_left: int) -> int:
         if self._ending is None:
-            self._ending = self._find_ending(self._matcher)
-        elif self._ending[:1] == [token]:
-            self._ending = self._ending[1:]
+            self._ending = self._endings.find(self._matcher, self._end_of_thought)
+        if not self._matcher.consume_token(token):
             return token
-        after = self._matcher.deep_copy()
-        ending = self._find_ending(after) if after.consume_token(token) else None
+        ending = self._ending_behind(token)
         if self._ending is None or (ending is not None and len(ending) <= num_left):
             self._ending = ending
             return token
+        self._matcher.rollback(1)
         self.is_cut = True
         first, *self._ending = self._ending or [self._eos_token_id]
+        self._matcher.consume_token(first)
         return first
 
-    def _find_ending(self, matcher: LLMatcher) -> list[int] | None:
-        """A short way to an end, if there is one."""
-        matcher, tokens = matcher.deep_copy(), list[int]()
-        for _ in range(_MOST_CLOSERS):
-            forced = matcher.compute_ff_tokens()
-            if forced and not matcher.consume_tokens(forced):
-                return None
-            tokens += forced
-            if matcher.is_accepting():
-                return tokens
-            closer = self._closer(matcher)
-            if not closer or not matcher.consume_tokens(closer):
-                return None
-            tokens += closer
-        return None
-
-    def _closer(self, matcher: LLMatcher) -> list[int]:
-        allowed = np.unpackbits(np.frombuffer(matcher.compute_bitmask(), np.uint8), bitorder="little")
-        preferred = next((token for token in self._closers if allowed[token]), None)
-        tokens: list[int] = allowed.nonzero()[0][:1].tolist() if preferred is None else [preferred]
-        return tokens
+    def _ending_behind(self, token: int) -> list[int] | None:
+        """A short way to an end from here; most often it is the one from before this last token."""
+        if self._matcher.is_stopped():
+            return []
+        known = self._ending or []
+        for ending in (known[1:], known) if known[:1] == [token] else (known, known[1:]):
+            num_taken = self._matcher.try_consume_tokens(ending)
+            is_end = num_taken == len(ending) and self._matcher.is_accepting()
+            self._matcher.rollback(num_taken)
+            if is_end:
+                return ending
+        return self._endings.find(self._matcher, self._end_of_thought)

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from engine.chat.schemas import Message, parse_chat
 from engine.checkpoint import IMAGE_MARK, Checkpoint
 from engine.errors import InvalidRequest
 from engine.images import ViewLayout
-from engine.prompt import Message, PromptEncoder, parse_chat
+from engine.prompt import PromptEncoder
 from engine.request import Prompt, PromptImage
 
 
@@ -46,6 +47,9 @@ class ImagePromptEncoder(PromptEncoder):
         chat = parse_chat(chat_json)
         if chat.continue_final_message:
             raise InvalidRequest("continue_final_message", "these models know no roles; leave it out")
+        for field in ("tools", "thinking", "reasoning_effort", "chat_template_kwargs"):
+            if getattr(chat, field):
+                raise InvalidRequest(field, "these models only read what is in images; leave it out")
         messages = chat.messages
         text = "\n".join(_text(message, image_mark="") for message in messages)
         if IMAGE_MARK not in text:  # else the client has placed the images in its own texts

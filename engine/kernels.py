@@ -6,7 +6,7 @@ is made for many rows of one sequence. The first call for each kind of tensors c
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count, pairwise
@@ -85,14 +85,58 @@ def argmax(x: Tensor) -> Tensor:
     return out
 
 
+def draw(x: Tensor, rows: Sequence[int], how: Sequence[tuple[float, int, float, float, float]], tokens: Tensor) -> None:
+    """Draw from the distributions of some rows.
+
+    Args:
+        x: logits, `[num_rows, size]`, float32.
+        rows: those to draw for.
+        how: for each of them its temperature, `top_k`, `top_p`, `min_p`, and the point of 0 to 1 that is drawn.
+        tokens: `[num_rows]`, int64, the most likely ones, which are replaced.
+    """
+    temperatures, top_ks, top_ps, min_ps, points = zip(*how, strict=True)
+    floats = np.array(temperatures, np.float32), np.array(top_ks), np.array(top_ps), np.array(min_ps, np.float32)
+    _in_parts(
+        loops.draw,
+        len(rows),
+        len(rows) * x.shape[1],
+        array(x),
+        np.array(rows),
+        *floats,
+        np.array(points),
+        array(tokens),
+    )
+
+
+def forbid(x: Tensor, rows: Tensor, masks: Tensor) -> None:
+    """Set to -inf, in some rows of `[num_rows, size]`, what has no bit in `[len(rows), num_words]`, int32."""
+    _in_parts(loops.forbid, len(rows), len(rows) * x.shape[1], array(x), array(rows), array(masks))
+
+
 def warm_up(keys: Tensor, values: Tensor) -> None:
     """Compile what a first step does not need, for a cache that is still empty: `[num_heads, max_tokens, dim]` each."""
     if takes(keys):
-        argmax(torch.zeros(1, 2))
+        tokens = argmax(torch.zeros(1, 2))
+        draw(torch.zeros(1, 2), [0], [(1.0, 1, 1.0, 0.0, 0.0)], tokens)
+        forbid(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int32))
     if sees_shared(keys, values):
         rows = [x.new_zeros(2, len(x) + 1, x.shape[2])[:, : len(x)] for x in (keys, values)]  # part of wider ones
         group, starts = np.array([[0, 1]]), np.zeros(2, np.int64)
         attend(rows[0], rows[0], rows[1], keys, values, starts, starts + 2, group, starts, 1.0)
+
+
+def linear_rows_int8(x: Tensor, weight: Array, scales: Array, bias: Array) -> Tensor:
+    """`x @ (scales * weight).T + bias` for up to `MAX_INT8_ROWS` rows, each made 8 bits for it by its own scale.
+
+    `weight` is `[out_features / block, in_features / 4, block]`, four inputs' weights in each 32 bits; `scales` is
+    `[out_features]`, float32.
+    """
+    rows, row_scales = np.empty(x.shape, np.int8), np.empty(len(x), np.float32)
+    _in_parts(loops.to_int8, len(x), x.numel(), array(x), rows, row_scales)
+    out = x.new_empty(len(x), len(bias))
+    arrays = rows, row_scales, weight, scales, bias, array(out)
+    _in_parts(loops.linear_rows_int8, len(weight), weight.size * len(x), *arrays)
+    return out
 
 
 def multiply_heads(x: Tensor, weight: Tensor) -> Tensor:

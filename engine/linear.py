@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from engine import kernels
 from engine.config import Quantization
-from engine.loops import BLOCKS, INPUTS_UNIT, MAX_ROWS, Array
+from engine.loops import BLOCKS, INPUTS_UNIT, INT8_INPUTS_UNIT, MAX_INT8_ROWS, MAX_ROWS, Array
 
 _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
@@ -46,7 +46,7 @@ class Linear(nn.Module):
         """Weight and bias as `loops.linear_rows` reads them, where the packed weight is laid out so."""
         if self._packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
-            blocks = _blocks(self._weight, weight)
+            blocks = None if weight.shape[1] % INPUTS_UNIT else _blocks(self._weight, weight)
             if blocks is not None:
                 self.rows = blocks, kernels.array(weight.new_zeros(len(weight)) if bias is None else bias)
 
@@ -60,17 +60,18 @@ class Linear(nn.Module):
 
 
 def _blocks(packed: Tensor, weight: Tensor) -> Array | None:
-    """What oneDNN made of a weight, `[num_blocks, in_features / 2, block]`, if it lies in memory as it usually does.
+    """What oneDNN made of a weight, if it lies in memory as it usually does: `[num_blocks, in_features / n, block]`.
 
-    oneDNN does not promise a layout, therefore it is looked at.
+    Words of 32 bits, each with `n` inputs' weights. oneDNN does not promise a layout, therefore it is looked at.
     """
-    if weight.shape[1] % INPUTS_UNIT or torch.ops.mkldnn._nbytes(packed) != weight.nbytes:
+    num_in_word = 4 // weight.itemsize
+    if torch.ops.mkldnn._nbytes(packed) < weight.nbytes:
         return None
-    words = (ctypes.c_uint32 * (weight.numel() // 2)).from_address(torch.ops.mkldnn.data_ptr(packed))
+    words = (ctypes.c_uint32 * (weight.numel() // num_in_word)).from_address(torch.ops.mkldnn.data_ptr(packed))
     for block in BLOCKS:
         if len(weight) % block == 0:
             found = np.ctypeslib.as_array(words).reshape(len(weight) // block, -1, block)
-            expected = weight.view(len(found), block, -1, 2).transpose(1, 2).contiguous()
+            expected = weight.view(len(found), block, -1, num_in_word).transpose(1, 2).contiguous()
             if np.array_equal(found, expected.view(torch.int32)[..., 0].numpy().view(np.uint32)):
                 return found
     return None
@@ -79,8 +80,7 @@ def _blocks(packed: Tensor, weight: Tensor) -> Array | None:
 class Int8Linear(nn.Module):
     """The same with weights of 8 bits, scaled for each output, on CPU: half the memory to read.
 
-    Rows are made 8 bits too, each by its own scale, since the product of both is what the CPU has instructions for;
-    torch's product of bfloat16 rows and such weights is slower than bfloat16 throughout from 4 rows on.
+    Rows are made 8 bits too, each by its own scale, since the product of both is what the CPU has instructions for.
     """
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
@@ -91,8 +91,18 @@ class Int8Linear(nn.Module):
         rounded = (weight / self._scales[:, None]).round_().to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._bias = None if bias is None else bias.detach()
+        blocks = None
+        if MAX_INT8_ROWS and weight.shape[1] % INT8_INPUTS_UNIT == 0:
+            blocks = _blocks(self._weight, rounded)
+        self._rows: tuple[Array, Array, Array] | None = None
+        """Weight, scales and bias as `loops.linear_rows_int8` reads them, where the packed weight is laid out so."""
+        if blocks is not None:
+            biases = torch.zeros(len(weight)) if bias is None else bias.detach()
+            self._rows = blocks, kernels.array(self._scales), kernels.array(biases)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self._rows is not None and len(x) <= MAX_INT8_ROWS:
+            return kernels.linear_rows_int8(x, *self._rows)
         num_rows, x = len(x), _pad(x)
         scale = x.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12) / 127  # [num_rows, 1]
         rounded = (x / scale).round_().add_(_ZERO).to(torch.uint8)

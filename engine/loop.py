@@ -35,6 +35,7 @@ logger = logging.getLogger(__name__)
 _ENOUGH_PRODUCTS = 2**35
 """Of weights with prompt tokens in a step on CPU: more at once are no faster, and some answers begin sooner so."""
 _STOPPED = "the model is being unloaded; send the request again later"
+_UNFINISHED = "an answer of this form did not come to its end; ask for more"
 _FAILED = "the engine failed in a step; send the request again"
 
 
@@ -137,7 +138,7 @@ class Engine:
             )
         if params.min_tokens > room:
             raise InvalidRequest("min_tokens", f"only {room} tokens fit into the context; ask for at most that")
-        request.guide = self._guidance.guide(params)
+        request.guide = self._guidance.guide(params, request.prompt.answer_format)
         shortest = request.guide.num_shortest if request.guide else None
         if shortest is not None and shortest > min(params.max_tokens or room, room):
             raise InvalidRequest(
@@ -222,7 +223,8 @@ class Engine:
     def _launch(self, batch: Batch) -> Flight | None:
         """Begin a step; None where it fails."""
         try:
-            sequences = [chunk.sequence for chunk in batch if chunk.is_last]
+            sequences = [chunk.sequence for chunk in batch if chunk.is_sampled]
+            embedded = [chunk.sequence for chunk in batch if chunk.is_last and not chunk.is_sampled]
             masks = self._guidance.begin_masks([sequence.guide for sequence in sequences])
             logits = self._runner.run(batch, self._flight.ahead if self._flight else None)
             sampled = self._sampler.sample(logits, sequences, masks)
@@ -230,7 +232,7 @@ class Engine:
             self._fail_step([chunk.sequence for chunk in batch])
             return None
         self._scheduler.advance(batch)
-        return Flight(sequences, sampled)
+        return Flight(sequences, sampled, embedded)
 
     def _take_flight(self) -> Flight | None:
         flight, self._flight = self._flight, None
@@ -248,10 +250,18 @@ class Engine:
                     self._fail([sequence], error)
                     continue
                 output = self._extend(sequence, place, token)
+                if output.finish_reason == "length" and sequence.guide and not sequence.guide.is_whole:
+                    self._fail([sequence], InvalidRequest("max_tokens", _UNFINISHED))
+                    continue
+                if sequence.parser:
+                    output = _read(output, sequence)
                 if output.finish_reason:
                     self._finish(sequence, output)
                 else:
                     sequence.request.listener.on_output(output)
+            for sequence, embedding in flight.read_embedded():
+                sequence.request.embedding = embedding
+                self._finish(sequence, Output(sequence.choice, "", 0, finish_reason="stop"))
         except Exception:
             self._fail_step(flight.sequences)
         self.waited_s += flight.waited_s
@@ -292,20 +302,22 @@ class Engine:
         may_stop = num_output_tokens >= params.min_tokens
         is_eos = token in self._checkpoint.eos_token_ids and not params.ignore_eos
         is_cut = sequence.guide is not None and sequence.guide.is_cut
+        reason: FinishReason | None
         if is_eos or token in params.stop_tokens:
             text, _ = sequence.text.flush()
-            return Output(sequence.choice, text, 1, finish_reason="length" if is_cut else "stop")
+            reason = "length" if is_cut else "stop"
+            return Output(sequence.choice, text, 1, None, reason, stop_string=sequence.text.stop_string)
         if sequence.ngram_rule:
             sequence.ngram_rule.append(token)
         text, stopped = sequence.text.decode(token, may_stop)
-        reason: FinishReason | None = "stop" if stopped else None
+        reason = "stop" if stopped else None
         is_loop = sequence.loop_detector is not None and sequence.loop_detector.append(token) and may_stop
         is_whole = sequence.guide is not None and sequence.guide.is_done
         if reason is None and (is_loop or is_whole or num_output_tokens == sequence.max_tokens):
             rest, stopped = sequence.text.flush()
             is_ended = stopped or (is_whole and not is_cut)
             text, reason = text + rest, "stop" if is_ended else "repetition" if is_loop else "length"
-        return Output(sequence.choice, text, 1, sampled.logprob, reason)
+        return Output(sequence.choice, text, 1, sampled.logprob, reason, stop_string=sequence.text.stop_string)
 
     def _finish(self, sequence: Sequence, last: Output) -> None:
         """End one choice with its last output."""
@@ -332,3 +344,21 @@ class Engine:
         with self._room:
             self._num_inside -= num_sequences
             self._room.notify_all()
+
+
+def _read(output: Output, sequence: Sequence) -> Output:
+    """What an output adds to an answer that is more than text."""
+    parser = sequence.parser
+    assert parser is not None
+    is_reasoning = parser.is_reasoning
+    text, reasoning, calls = parser.decode(output.text)
+    # Both marks are the thought's.
+    if is_reasoning or parser.is_reasoning:
+        sequence.request.num_reasoning_tokens += output.num_tokens
+    finish_reason = output.finish_reason
+    if finish_reason:
+        last = parser.flush()
+        text, reasoning, calls = text + last.text, reasoning + last.reasoning, calls + last.calls
+        if finish_reason == "stop" and parser.has_calls:
+            finish_reason = "tool_calls"
+    return output._replace(text=text, reasoning=reasoning, calls=calls, finish_reason=finish_reason)

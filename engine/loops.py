@@ -171,7 +171,9 @@ def _adder(num_rows: int) -> Any:
 
 _add_1, _add_2, _add_4 = map(_adder, (1, 2, _MAX_IN_VECTORS))
 
-_KNOWS_TILES = bool(binding.get_host_cpu_features().get("amx-bf16"))
+_KNOWS_TILES, _KNOWS_INT8_TILES = (
+    bool(binding.get_host_cpu_features().get(f"amx-{kind}")) for kind in ("bf16", "int8")
+)
 _TILE_PAIRS = 16
 """Pairs of inputs in a tile."""
 
@@ -184,26 +186,27 @@ def _may_use_tiles() -> bool:
 
 HAS_TILES = _may_use_tiles()
 """AMX's, which this process may use."""
+MAX_INT8_ROWS = _MAX_IN_TILES if HAS_TILES and _KNOWS_INT8_TILES else 0
+"""Rows that `linear_rows_int8` takes, of a multiple of `INT8_INPUTS_UNIT` inputs."""
 MAX_ROWS = _MAX_IN_TILES if HAS_TILES else _MAX_IN_VECTORS
 """Rows that `linear_rows` takes; from `_MAX_IN_VECTORS` on, they have a multiple of `INPUTS_UNIT` inputs."""
-INPUTS_UNIT = 2 * _TILE_PAIRS
+INPUTS_UNIT, INT8_INPUTS_UNIT = 2 * _TILE_PAIRS, 4 * _TILE_PAIRS
 _PRODUCT_ROWS = MAX_ROWS
 """Rows that are multiplied at once where there are always so many, of zeros if need be."""
 
 
-@_intrinsic
-def _add_tiles(
-    _: Any, config: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_tiles: Any, totals: Any,
-    next_totals: Any,
-) -> Any:  # fmt: skip
-    """The same as `_adder`'s in AMX's tiles, with rows in bfloat16; compiled to nothing for a CPU without.
+def _tile_adder(product: str, is_known: bool) -> Any:
+    """The same as `_adder`'s in AMX's tiles, by one of its products; compiled to nothing for a CPU without.
+
+    `tdpbf16ps` is for rows and weights in bfloat16, totals in float32. `tdpbssd` is for rows and weights in 8 bits,
+    totals in 32: what is said of pairs of inputs is of four then.
 
     - config: the tiles' sizes, as `_sizes` gives them.
-    - num_tiles: the number of inputs in `INPUTS_UNIT`.
+    - num_tiles: of weights, one below the other.
     """
 
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        if not _KNOWS_TILES:
+        if not is_known:
             return context.get_dummy_value()
         config, weights, next_pair, rows, next_row, num_tiles, totals, next_totals = values
         byte, size = ir.IntType(8), num_tiles.type
@@ -238,13 +241,23 @@ def _add_tiles(
             for weight, place in zip(weight_tiles, places, strict=True):
                 amx("tileloadd64", weight, at(weights, builder.add(begin, place)), next_pair)
             for total, weight in zip(sums, weight_tiles, strict=True):
-                amx("tdpbf16ps", total, row_tile, weight)
+                amx(product, total, row_tile, weight)
         for total, place in zip(sums, places, strict=True):
             amx("tilestored64", total, at(totals, place), next_totals)
         amx("tilerelease")
         return context.get_dummy_value()
 
-    return types.void(*[types.intp] * 8), generate
+    def add_tiles(
+        _: Any, config: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_tiles: Any, totals: Any,
+        next_totals: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(*[types.intp] * 8), generate
+
+    return _intrinsic(add_tiles)
+
+
+_add_tiles = _tile_adder("tdpbf16ps", _KNOWS_TILES)
+_add_int8_tiles = _tile_adder("tdpbssd", _KNOWS_INT8_TILES)
 
 
 def _read(number: Any) -> Any:
@@ -337,6 +350,143 @@ def argmax(first: int, last: int, x: Array, out: Array) -> None:
         while begin < x.shape[1] - 1 and _ordered(_read(x[row, begin])) != highest:
             begin += 1
         out[row] = begin
+
+
+@_loop
+def draw(
+    first: int,
+    last: int,
+    x: Array,
+    rows: Array,
+    temperatures: Array,
+    top_ks: Array,
+    top_ps: Array,
+    min_ps: Array,
+    points: Array,
+    tokens: Array,
+) -> None:
+    """Over some rows of logits `x [num_rows, size]`: the token at a point of 0 to 1 of the row's distribution.
+
+    `tokens [num_rows]` has the most likely ones, which stay where logits are not finite.
+    """
+    size = x.shape[1]
+    weights = np.empty(size, np.float32)
+    for i in range(first, last):
+        logits, highest = x[rows[i]], x[rows[i], tokens[rows[i]]]
+        if not abs(highest) < np.inf:
+            continue
+        total = _weigh(logits, highest, np.float32(1) / temperatures[i], min_ps[i], weights)
+        if not total < np.inf:
+            continue
+        lowest: Any = np.float32(0)
+        num_lowest = 0
+        if top_ks[i] < size or top_ps[i] < 1:
+            lowest, num_lowest, total = _cut(weights, top_ks[i], top_ps[i], total)
+        tokens[rows[i]] = _at(weights, lowest, num_lowest, points[i] * total)
+
+
+@_loop
+def _weigh(logits: Array, highest: Any, sharpness: Any, floor: Any, weights: Array) -> Any:
+    """Relative to the highest, which weighs 1; what weighs less than `floor` weighs nothing. Returns their sum."""
+    total: Any = 0.0
+    part_size = 1024
+    for begin in range(0, len(logits), part_size):
+        part, out = logits[begin : begin + part_size], weights[begin : begin + part_size]
+        part_sum = np.float32(0)
+        for i in range(len(part)):
+            power = (part[i] - highest) * sharpness
+            weight = _exp(power)
+            weight = np.float32(0) if (power < np.float32(-80)) | (weight < floor) else weight
+            out[i] = weight
+            part_sum += weight
+        total += part_sum
+    return total
+
+
+@_loop
+def _cut(weights: Array, top_k: int, top_p: float, total: float) -> Any:
+    """The lowest weight among the `top_k` highest, and of those the fewest that hold `top_p` of their sum.
+
+    Returns it, how many of that weight are among them, and what they hold. The weights, of 0 to 1, are counted in
+    classes of a 16th of an octave, and only those of the class where the cut is are sorted.
+    """
+    counts, sums = np.zeros(2048, np.int64), np.zeros(2048)
+    for weight in weights:
+        if weight > 0:
+            index = _class(weight)
+            counts[index] += 1
+            sums[index] += weight
+    lowest, num_lowest = np.float32(0), 0
+    if top_k < counts.sum():
+        index, num_kept, kept = 0, 0, 0.0
+        while num_kept + counts[index] < top_k:
+            num_kept += counts[index]
+            kept += sums[index]
+            index += 1
+        best = _of_class(weights, index, counts[index])[: top_k - num_kept]
+        lowest, num_lowest, total = best[-1], (best == best[-1]).sum(), kept + best.sum()
+    if top_p < 1:
+        index, kept = 0, 0.0
+        while index < len(sums) - 1 and (kept + sums[index] < top_p * total or not counts[index]):
+            kept += sums[index]
+            index += 1
+        if not counts[index]:  # rounded: all of them are wanted
+            return lowest, num_lowest, total
+        best = _of_class(weights, index, counts[index])
+        num_best = 1
+        while num_best < len(best) and kept + best[num_best - 1] < top_p * total:
+            kept += best[num_best - 1]
+            num_best += 1
+        best = best[:num_best]
+        lowest, num_lowest, total = best[-1], (best == best[-1]).sum(), kept + best[-1]
+    return lowest, num_lowest, total
+
+
+@_loop
+def _class(weight: Any) -> Any:
+    """0 for the weight 1, higher for lower ones."""
+    return (np.uint32(0x3F800000) - _as_bits(weight)) >> np.uint32(19)
+
+
+@_loop
+def _of_class(weights: Array, index: int, count: int) -> Array:
+    """All weights of a class, the highest first."""
+    found, num_found = np.empty(count, np.float32), 0
+    for weight in weights:
+        if weight > 0 and _class(weight) == index:
+            found[num_found] = weight
+            num_found += 1
+    return np.sort(found)[::-1]
+
+
+@_loop
+def _at(weights: Array, lowest: Any, num_lowest: int, target: float) -> int:
+    """Where the sum of all weights above the lowest, and of some that equal it, passes a target."""
+    passed, token = 0.0, 0
+    for i in range(len(weights)):
+        weight = weights[i]
+        if weight < lowest or weight == 0 or (weight == lowest and num_lowest == 0):
+            continue
+        num_lowest -= weight == lowest
+        passed += weight
+        token = i
+        if passed > target:
+            break
+    return token
+
+
+@_loop
+def forbid(first: int, last: int, x: Array, rows: Array, masks: Array) -> None:
+    """Over some rows of `x [num_rows, size]`: -inf where the bit in `masks [len(rows), num_words]` is 0."""
+    for i in range(first, last):
+        row = x[rows[i]]
+        for word in range(masks.shape[1]):
+            bits, begin = masks[i, word], 32 * word
+            if bits == -1:
+                continue
+            for bit in range(min(32, len(row) - begin)):
+                if not (bits >> bit) & 1:
+                    row[begin + bit] = -np.inf
 
 
 @_loop
@@ -435,6 +585,45 @@ def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out
             outputs = out[row, begin : begin + block]
             for i in range(block):
                 outputs[i] = _rounded(totals[row, i], out)
+
+
+@_loop
+def to_int8(first: int, last: int, x: Array, out: Array, scales: Array) -> None:
+    """Over rows of `x [num_rows, dim]`: in 8 bits, and what one of them stands for."""
+    for row in range(first, last):
+        highest = np.int32(0)
+        for i in range(x.shape[1]):
+            highest = max(highest, np.int32(_as_bits(_read(x[row, i])) & np.uint32(0x7FFFFFFF)))
+        scale = max(_as_float(np.uint32(highest)), np.float32(1e-12)) / np.float32(127)
+        scales[row] = scale
+        for i in range(x.shape[1]):
+            out[row, i] = np.int8(np.int32(np.floor(_read(x[row, i]) / scale + np.float32(0.5))))
+
+
+@_loop
+def linear_rows_int8(
+    first: int, last: int, x: Array, row_scales: Array, weight: Array, scales: Array, bias: Array, out: Array
+) -> None:
+    """Over blocks of `weight [num_blocks, num_quads, block]`, words of four weights of 8 bits; so are rows `x`."""
+    num_rows, (num_quads, block) = len(x), weight.shape[1:]
+    if num_rows == 0:
+        return
+    totals, config = np.empty((num_rows, block), np.int32), _sizes(num_rows)
+    for begin in range(first * block, last * block, block):
+        totals[:] = 0
+        for strip in range(0, block, _STRIP):
+            weights = weight.ctypes.data + begin // block * weight.strides[0] + strip * weight.itemsize
+            sums = totals.ctypes.data + strip * totals.itemsize
+            _add_int8_tiles(
+                config.ctypes.data, weights, weight.strides[1], x.ctypes.data, x.strides[0], num_quads // _TILE_PAIRS,
+                sums, totals.strides[0],
+            )  # fmt: skip
+        block_scales, biases = scales[begin : begin + block], bias[begin : begin + block]
+        for row in range(num_rows):
+            outputs = out[row, begin : begin + block]
+            for i in range(block):
+                number = np.float32(totals[row, i]) * row_scales[row] * block_scales[i] + _read(biases[i])
+                outputs[i] = _rounded(number, out)
 
 
 @_loop

@@ -2,81 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
-
-from jinja2 import TemplateError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from transformers import PreTrainedTokenizerFast
 
+from engine.chat.answer import AnswerFormat
+from engine.chat.schemas import parse_chat
+from engine.chat.template import ChatTemplate
 from engine.errors import InvalidRequest
 
-MAX_MESSAGES = 4096
-MAX_PARTS = 4096
 FIM_TOKENS = ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>")
 """Before what precedes a gap, in its place, and behind what follows it: DeepSeek-Coder fills it in from there."""
-_UNION_TAGS = ("str", "list[Part]")
-"""What pydantic adds to a field's place for the members of a union."""
-
-
-class Part(BaseModel):
-    """A piece of a message: a text, or the place of the next image."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    type: Literal["text", "image"]
-    text: str = ""
-
-    @model_validator(mode="after")
-    def _an_image_has_no_text(self) -> Part:
-        if self.type == "image" and self.text:
-            raise ValueError("an image has no text; send it as a part of its own")
-        return self
-
-
-Parts = Annotated[list[Part], Field(max_length=MAX_PARTS, fail_fast=True)]
-
-
-class Message(BaseModel):
-    """One message of a chat, as the checkpoint's template gets it."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    role: str
-    content: str | Parts
-    name: str | None = None
-
-
-class Chat(BaseModel):
-    """The JSON of the `chat` input. Unknown keys are refused."""
-
-    model_config = ConfigDict(extra="forbid", strict=True)
-
-    messages: list[Message] = Field(min_length=1, max_length=MAX_MESSAGES, fail_fast=True)
-    continue_final_message: bool = False
-    """Whether the answer goes on with the last message, which is the assistant's, instead of following it."""
-
-    @model_validator(mode="after")
-    def _only_an_assistants_message_goes_on(self) -> Chat:
-        if self.continue_final_message and (self.messages[-1].role != "assistant" or not self.messages[-1].content):
-            raise ValueError("continue_final_message: the last message must be the assistant's, and say something")
-        return self
-
-
-def parse_chat(chat_json: bytes) -> Chat:
-    """Read the `chat` input.
-
-    Raises:
-        InvalidRequest: the JSON is not a chat.
-    """
-    try:
-        return Chat.model_validate_json(chat_json)
-    except ValidationError as error:
-        first = error.errors()[0]
-        if first["type"] == "value_error" and not first["loc"]:
-            field, _, sentence = str(first["ctx"]["error"]).partition(": ")
-            raise InvalidRequest(field, sentence) from error
-        place = [str(part) for part in first["loc"] if part not in _UNION_TAGS]
-        raise InvalidRequest(".".join(place) or "chat", first["msg"]) from error
 
 
 class PromptEncoder:
@@ -86,6 +20,7 @@ class PromptEncoder:
         self._tokenizer = tokenizer
         self._vocab_size = vocab_size
         self._max_context = max_context
+        self._template = ChatTemplate(tokenizer)
         vocabulary = tokenizer.get_vocab()
         self._missing_fim = [token for token in FIM_TOKENS if token not in vocabulary]
         longest = max(map(len, vocabulary))
@@ -114,22 +49,15 @@ class PromptEncoder:
         begin, hole, end = FIM_TOKENS
         return self._check("text_input", self._tokenizer.encode(f"{begin}{before}{hole}{after}{end}"))
 
-    def encode_chat(self, chat_json: bytes) -> list[int]:
-        """Render a chat with the checkpoint's template and tokenize it.
+    def encode_chat(self, chat_json: bytes) -> tuple[list[int], AnswerFormat]:
+        """Render a chat with the checkpoint's template and tokenize it; say how its answers are to be read.
 
         Raises:
             InvalidRequest: the JSON is not a chat, the template refuses it, it has images, or it is longer than the
                 context.
         """
-        chat = parse_chat(chat_json)
-        if self._tokenizer.chat_template is None:
-            raise InvalidRequest("chat", "this checkpoint has no chat template; send a plain prompt instead")
-        messages = [message.model_dump(exclude_none=True) for message in chat.messages]
-        if not all(isinstance(message.content, str) for message in chat.messages):
-            raise InvalidRequest("messages", "this model reads no images; send each content as one text")
-        self._check_length("messages", sum(len(message["content"]) for message in messages))
-        text = self._render(messages, chat.continue_final_message)
-        return self._check("messages", self._tokenizer.encode(text, add_special_tokens=False))
+        tokens, answer_format = self._encode_chat(chat_json)
+        return self._check("messages", tokens), answer_format
 
     def encode_ids(self, token_ids: list[int]) -> list[int]:
         """Check a prompt that comes as token ids.
@@ -139,14 +67,51 @@ class PromptEncoder:
         """
         return self._check("input_ids", token_ids)
 
-    def _render(self, messages: list[dict[str, Any]], continues: bool) -> str:
-        try:
-            text = self._tokenizer.apply_chat_template(
-                messages, tokenize=False, add_generation_prompt=not continues, continue_final_message=continues
-            )
-        except (TemplateError, ValueError) as error:  # the latter where a message to go on with is not found again
-            raise InvalidRequest("messages", f"the checkpoint's chat template refuses them: {error}") from error
-        return str(text)
+    def tokenize(self, text: str, *, add_special_tokens: bool) -> list[int]:
+        """The tokens of a text, which need not fit into the context.
+
+        Raises:
+            InvalidRequest: it is so long that it can't.
+        """
+        self._check_length("text_input", len(text))
+        tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
+        return tokens
+
+    def tokenize_chat(self, chat_json: bytes) -> list[int]:
+        """The same of a chat.
+
+        Raises:
+            InvalidRequest: as `encode_chat`, but for the context.
+        """
+        return self._encode_chat(chat_json)[0]
+
+    def spell(self, token_ids: list[int]) -> list[str]:
+        """Each as the vocabulary spells it."""
+        return list(self._tokenizer.convert_ids_to_tokens(token_ids))
+
+    def detokenize(self, token_ids: list[int]) -> str:
+        """The text of tokens, special ones too.
+
+        Raises:
+            InvalidRequest: an id is outside the vocabulary, or there are more than the context holds.
+        """
+        if len(token_ids) > self._max_context:
+            text = f"{len(token_ids)} tokens exceed the context of {self._max_context}; send them in parts"
+            raise InvalidRequest("input_ids", text)
+        self._check_ids("input_ids", token_ids)
+        return str(self._tokenizer.decode(token_ids, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+
+    def _encode_chat(self, chat_json: bytes) -> tuple[list[int], AnswerFormat]:
+        chat = parse_chat(chat_json)
+        num_characters = 0
+        for message in chat.messages:
+            if not isinstance(message.content, str):
+                raise InvalidRequest("messages", "this model reads no images; send each content as one text")
+            num_characters += len(message.content)
+        self._check_length("messages", num_characters)
+        text, answer_format = self._template.render(chat)
+        self._check_length("messages", len(text))
+        return self._tokenizer.encode(text, add_special_tokens=False), answer_format
 
     def _check_length(self, field: str, num_characters: int) -> None:
         if num_characters > self._max_characters:
@@ -157,13 +122,16 @@ class PromptEncoder:
     def _check(self, field: str, token_ids: list[int]) -> list[int]:
         if not token_ids:
             raise InvalidRequest(field, "it holds no tokens; send at least one")
-        # A tokenizer may know tokens that the weights have no row for.
-        wrong = [token for token in token_ids if not 0 <= token < self._vocab_size]
-        if wrong:
-            raise InvalidRequest(field, f"token {wrong[0]} is outside the vocabulary of {self._vocab_size} tokens")
+        self._check_ids(field, token_ids)
         if len(token_ids) >= self._max_context:
             raise InvalidRequest(
                 field,
                 f"{len(token_ids)} tokens leave no room for an answer in the context of {self._max_context}",
             )
         return token_ids
+
+    def _check_ids(self, field: str, token_ids: list[int]) -> None:
+        # A tokenizer may know tokens that the weights have no row for.
+        wrong = [token for token in token_ids if not 0 <= token < self._vocab_size]
+        if wrong:
+            raise InvalidRequest(field, f"token {wrong[0]} is outside the vocabulary of {self._vocab_size} tokens")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol
 
@@ -11,10 +12,12 @@ from engine.sampling_params import SamplingParams
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from engine.chat.answer import AnswerFormat, CallPiece
+    from engine.embedding import Embedding
     from engine.guidance import Guide
     from engine.images import ImageViews, ViewLayout
 
-FinishReason = Literal["stop", "length", "repetition", "cancelled"]
+FinishReason = Literal["stop", "length", "tool_calls", "repetition", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +38,10 @@ class Output(NamedTuple):
     num_tokens: int
     logprob: TokenLogprob | None = None
     finish_reason: FinishReason | None = None
+    reasoning: str = ""
+    calls: Sequence[CallPiece] = ()
+    stop_string: str | None = None
+    """Which one ended the choice, where one did."""
 
 
 class Listener(Protocol):
@@ -66,6 +73,10 @@ class Prompt:
 
     tokens: list[int]
     images: tuple[PromptImage, ...] = ()
+    answer_format: AnswerFormat | None = None
+    """How answers are to be read; None: as plain text."""
+    is_embedded: bool = False
+    """Whether its embedding is asked for, and no answer."""
 
 
 @dataclass(slots=True, eq=False)
@@ -83,6 +94,10 @@ class Request:
     is_cancelled: bool = False
     num_cached_tokens: int = 0
     """Of the prompt, those that an earlier request had computed."""
+    num_reasoning_tokens: int = 0
+    """Of the output, those of thoughts."""
+    embedding: Embedding | None = None
+    """Of a prompt that is embedded, at its end."""
     num_unfinished: int = field(init=False)
 
     def __post_init__(self) -> None:

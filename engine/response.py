@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 
+from engine.chat.answer import CallPiece
 from engine.detokenizer import TokenBytes
 from engine.request import FinishReason, Output, TokenLogprob
 
@@ -18,6 +20,9 @@ class ChoicePiece:
     num_tokens: int = 0
     logprobs: list[TokenLogprob] = field(default_factory=list)
     finish_reason: FinishReason | None = None
+    reasoning: str = ""
+    calls: list[CallPiece] = field(default_factory=list)
+    stop_string: str | None = None
 
 
 def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
@@ -30,10 +35,39 @@ def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
 
 def _joined(*outputs: Output) -> ChoicePiece:
     if len(outputs) == 1:  # as most are
-        _, text, num_tokens, logprob, finish_reason = outputs[0]
-        return ChoicePiece(text, num_tokens, [logprob] if logprob else [], finish_reason)
-    _, texts, nums_tokens, logprobs, finish_reasons = zip(*outputs, strict=True)
-    return ChoicePiece("".join(texts), sum(nums_tokens), list(filter(None, logprobs)), finish_reasons[-1])
+        _, text, num_tokens, logprob, finish_reason, reasoning, calls, stop = outputs[0]
+        return ChoicePiece(text, num_tokens, [logprob] if logprob else [], finish_reason, reasoning, list(calls), stop)
+    _, texts, nums_tokens, logprobs, finish_reasons, thoughts, calls_pieces, stops = zip(*outputs, strict=True)
+    return ChoicePiece(
+        "".join(texts),
+        sum(nums_tokens),
+        list(filter(None, logprobs)),
+        finish_reasons[-1],
+        "".join(thoughts),
+        _joined_calls(chain.from_iterable(calls_pieces)),
+        stops[-1],
+    )
+
+
+def _joined_calls(pieces: Iterable[CallPiece]) -> list[CallPiece]:
+    """The same in few pieces: one for each call, if it has not begun before."""
+    joined: list[CallPiece] = []
+    for piece in pieces:
+        if joined and piece.name is None and joined[-1].call == piece.call:
+            joined[-1] = joined[-1]._replace(arguments=joined[-1].arguments + piece.arguments)
+        else:
+            joined.append(piece)
+    return joined
+
+
+def calls_json(calls: Sequence[CallPiece]) -> str:
+    """The `tool_calls` output of a choice: a list of what is added to its calls."""
+    return json.dumps(
+        [
+            {"index": call, "arguments": arguments} | ({} if name is None else {"name": name})
+            for call, name, arguments in calls
+        ]
+    )
 
 
 def logprobs_json(logprobs: list[TokenLogprob], token_bytes: TokenBytes) -> str:

@@ -11,6 +11,7 @@ from torch import Tensor
 from engine import kernels
 from engine.attention import KVCache, Segment, StepAttention
 from engine.device import to_device
+from engine.embedding import HiddenMean
 from engine.models.decoder import Decoder
 from engine.prefix_cache import runs
 from engine.scheduler import Batch
@@ -37,7 +38,11 @@ class Step:
     cache_positions: list[int] = field(default_factory=list)
     segments: list[Segment] = field(default_factory=list)
     last_rows: list[int] = field(default_factory=list)
-    """Rows that reach their sequence's end."""
+    """Rows that a token is sampled from: those that reach their sequence's end."""
+    embedded_rows: list[int] = field(default_factory=list)
+    """Rows of prompts that are embedded."""
+    hidden_means: list[tuple[HiddenMean, int]] = field(default_factory=list)
+    """Where these go, and how many to each."""
     unread: list[tuple[int, int]] = field(default_factory=list)
     """Rows whose token is on the device alone, each with its row among those."""
     singles: list[Sequence] = field(default_factory=list)
@@ -53,8 +58,11 @@ class Step:
             step.positions += range(chunk.start, chunk.end)
             step.cache_positions += range(start + chunk.start, start + chunk.end)
             step.segments.append(Segment(chunk.num_tokens, start, chunk.end))
-            if chunk.is_last:
+            if chunk.is_sampled:
                 step.last_rows.append(len(step.tokens) - 1)
+            if mean := chunk.sequence.hidden_mean:
+                step.embedded_rows += range(len(step.tokens) - chunk.num_tokens, len(step.tokens))
+                step.hidden_means.append((mean, chunk.num_tokens))
             if step.tokens[-1] == UNREAD:
                 assert ahead is not None
                 step.unread.append((len(step.tokens) - 1, ahead.rows[chunk.sequence]))
@@ -90,7 +98,7 @@ class Runner:
             ahead: the last step's tokens, if they are not read yet.
 
         Returns:
-            `[num_last_chunks, vocab_size]` in float32, a row for each chunk that reaches its sequence's end.
+            `[num_sampled_chunks, vocab_size]` in float32, a row for each chunk that a token is sampled from.
         """
         self._copy_known(batch)
         step = Step.of(batch, ahead)
@@ -101,9 +109,13 @@ class Runner:
         return self._compute(step, embeddings)
 
     def _compute(self, step: Step, embeddings: Tensor) -> Tensor:
-        rows = None if len(step.last_rows) == len(step.tokens) else self._tensor(step.last_rows)
+        num_sampled = len(step.last_rows)
+        rows = None if num_sampled == len(step.tokens) else self._tensor(step.last_rows + step.embedded_rows)
         hidden = self._decoder.forward(embeddings, self._tensor(step.positions), self._attention(step), rows)
-        return self._decoder.logits(hidden).float()
+        for mean, num_tokens in step.hidden_means:
+            mean.add(hidden[num_sampled : num_sampled + num_tokens])
+            num_sampled += num_tokens
+        return self._decoder.logits(hidden[: len(step.last_rows)]).float()
 
     def _attention(self, step: Step) -> StepAttention:
         shared = self._find_shared(step.singles)

@@ -83,7 +83,7 @@ class Sampler:
         Args:
             logits: `[num_rows, vocab_size]`, float32; changed in place.
             sequences: the sequence of each row.
-            masks: `[num_guides, vocab_size]`, which tokens may come, for those sequences that have a guide.
+            masks: `[num_guides, num_words]`, a bit for each token that may come, for those sequences that have a guide.
         """
         logprobs = {
             row: logits[row].log_softmax(-1)
@@ -94,12 +94,14 @@ class Sampler:
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
         if masks:
-            guided = to_device([row for row, sequence in enumerate(sequences) if sequence.guide], logits.device)
-            logits[guided] = logits[guided].masked_fill(~masks.result().to(logits.device), -torch.inf)
+            _forbid(logits, [row for row, sequence in enumerate(sequences) if sequence.guide], masks.result())
         tokens = kernels.argmax(logits) if kernels.takes(logits) else logits.argmax(-1)
         rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
-        drawing = Drawing(logits, sequences, rows) if rows else None
-        if drawing:
+        drawing = None
+        if rows and kernels.takes(logits):
+            kernels.draw(logits, rows, [_how(sequences[row], logits.shape[1]) for row in rows], tokens)
+        elif rows:
+            drawing = Drawing(logits, sequences, rows)
             drawing.put_into(tokens)
         return Sampled(sequences, tokens, drawing, logprobs)
 
@@ -120,8 +122,30 @@ class Sampler:
             logits.index_fill_(0, ends, -torch.inf)
 
 
+def _how(sequence: Sequence, vocab_size: int) -> tuple[float, int, float, float, float]:
+    """What `kernels.draw` wants to know."""
+    params = sequence.request.params
+    top_k = params.top_k if params.top_k > 0 else vocab_size
+    return params.temperature, top_k, params.top_p, params.min_p, sequence.draw()
+
+
+def _forbid(logits: Tensor, rows: list[int], masks: Tensor) -> None:
+    """Rule out, in some rows, what has no bit in `[len(rows), num_words]`."""
+    if kernels.takes(logits):
+        kernels.forbid(logits, torch.tensor(rows), masks)
+        return
+    for row, may_come in zip(rows, unpacked(masks.to(logits.device), logits.shape[1]), strict=True):
+        logits[row].masked_fill_(~may_come, -torch.inf)
+
+
+def unpacked(masks: Tensor, size: int) -> Tensor:
+    """`[num_rows, num_words]`, int32, as `[num_rows, size]`, bool: the lowest bit comes first."""
+    bits = torch.arange(32, device=masks.device, dtype=masks.dtype)
+    return (masks[:, :, None] >> bits & 1).bool().flatten(1)[:, :size]
+
+
 class Drawing:
-    """Draws for those rows of the adjusted logits that are not greedy."""
+    """Draws for those rows of the adjusted logits that are not greedy, where the compiled loops can't."""
 
     def __init__(self, logits: Tensor, sequences: list[Sequence], rows: list[int]) -> None:
         self._rows = rows

@@ -26,8 +26,13 @@ class Chunk:
 
     @property
     def is_last(self) -> bool:
-        """Whether it reaches the sequence's end, so that the next token can be sampled from it."""
+        """Whether it reaches the sequence's end."""
         return self.end == len(self.sequence.tokens)
+
+    @property
+    def is_sampled(self) -> bool:
+        """Whether the next token is sampled from it."""
+        return self.is_last and self.sequence.hidden_mean is None
 
 
 Batch = list[Chunk]
@@ -71,7 +76,7 @@ class Scheduler:
             if budget == 0 or num_prompt_tokens >= self._enough_tokens:
                 break
             if sequence.is_full:
-                continue  # its last token is not read yet
+                continue  # what it came to is not read yet
             start, known = sequence.num_computed, list[int]()
             if start == 0:
                 wanted = sequence.keys[: (len(sequence.tokens) - 1) // BLOCK_SIZE]

@@ -13,6 +13,8 @@ from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
 
 if TYPE_CHECKING:
+    from engine.chat.answer import AnswerParser
+    from engine.embedding import HiddenMean
     from engine.guidance import Guide
     from engine.penalties import Penalties
 
@@ -36,6 +38,9 @@ class Sequence:
     loop_detector: LoopDetector | None = None
     penalties: Penalties | None = None
     guide: Guide | None = None
+    parser: AnswerParser | None = None
+    hidden_mean: HiddenMean | None = None
+    """Where its prompt is embedded: nothing is sampled then."""
     shares_prefix: bool = True
     """Whether what is computed for it may serve others, and the other way round."""
     tokens: list[int] = field(init=False)
@@ -78,8 +83,8 @@ class Sequence:
 
     @property
     def is_full(self) -> bool:
-        """Whether its last token is chosen, read or not."""
-        return self.num_output_tokens >= self.max_tokens
+        """Whether nothing is left to compute: its last token is chosen, or its prompt embedded, read or not."""
+        return self.num_output_tokens >= self.max_tokens or self.num_uncomputed == 0
 
     @property
     def needs_tokens(self) -> bool:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from engine.chat.answer import AnswerParser
 from engine.config import EngineConfig
 from engine.detokenizer import TextStream, TokenBytes, make_detokenizer
+from engine.embedding import HiddenMean
 from engine.penalties import Penalties
 from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
@@ -27,20 +29,25 @@ class SequenceMaker:
         params = request.params
         room = self._max_context - request.num_prompt_tokens
         max_tokens = max(params.max_tokens or min(self._config.default_max_tokens, room), params.min_tokens)
+        if request.prompt.is_embedded:
+            max_tokens = 1  # none is sampled
+        answer_format = request.prompt.answer_format
+        # What marks thoughts and calls is special to some tokenizers.
+        skips_special_tokens = params.skip_special_tokens and not answer_format
         return [
             Sequence(
                 request,
                 choice,
-                TextStream(
-                    make_detokenizer(self._tokenizer, self.token_bytes, params.skip_special_tokens), params.stop
-                ),
+                TextStream(make_detokenizer(self._tokenizer, self.token_bytes, skips_special_tokens), params.stop),
                 max_tokens,
                 self._ngram_rule(params),
                 self._loop_detector(params),
                 Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
                 request.guide and request.guide.copy(),
-                # Tokens that stand for an image do not say which one.
-                shares_prefix=self._config.prefix_cache and not request.prompt.images,
+                AnswerParser(answer_format) if answer_format else None,
+                HiddenMean() if request.prompt.is_embedded else None,
+                # Tokens that stand for an image do not say which one, and the cache has no hidden states.
+                shares_prefix=self._config.prefix_cache and not (request.prompt.images or request.prompt.is_embedded),
             )
             for choice in range(params.n)
         ]

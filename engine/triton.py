@@ -10,6 +10,8 @@ import json
 import logging
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +22,17 @@ from engine.checkpoint import load_checkpoint
 from engine.config import read_config
 from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError
+from engine.gpus import gpus_of
 from engine.image_prompt import ImagePromptEncoder
 from engine.images import EncodedImage, ImageMode, cut_views, lay_out, parse_mode
 from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, Request
-from engine.response import ChoicePiece, logprobs_json
+from engine.response import ChoicePiece, calls_json, logprobs_json
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
+from engine.tasks import detokenize, read_task, tokenize
 from engine.triton_inputs import Inputs
 
 logger = logging.getLogger(__name__)
@@ -97,9 +101,10 @@ class EngineModel:
         return map(self._open, requests)
 
     def _describe(self) -> dict[str, Any]:
-        """What is loaded, and how busy it is."""
+        """What is loaded, where it runs, and how busy it is."""
         checkpoint = self._checkpoint
         return {
+            "version": version("deepseek-on-triton"),
             "checkpoint": checkpoint.name,
             "architecture": checkpoint.architecture,
             "device": checkpoint.device.type,
@@ -111,7 +116,12 @@ class EngineModel:
             "num_sequences": self._engine.num_sequences,
             "num_cache_blocks": self._engine.num_cache_blocks,
             "num_free_cache_blocks": self._engine.num_free_cache_blocks,
+            "gpus": [asdict(gpu) for gpu in gpus_of(checkpoint.device)],
         }
+
+    def _answer(self, inputs: Inputs) -> str | None:
+        """What is answered at once; None where the engine is needed."""
+        return json.dumps(self._describe()) if inputs.flag("describe", default=False) else None
 
     def _open(self, request: Any) -> Stream | None:
         """Parse a request; one that is answered already gives None."""
@@ -119,10 +129,10 @@ class EngineModel:
         response_sender = request.get_response_sender()
         reply = TritonReply(response_sender, self._token_bytes, self._counters)
         try:
-            if inputs.flag("describe", default=False):
-                reply.send_text(json.dumps(self._describe()))
-                return None
-            return self._parse(inputs, reply)
+            answer = self._answer(inputs)
+            if answer is None:
+                return self._parse(inputs, reply)
+            reply.send_text(answer)
         except EngineError as error:
             reply.send_error(error)
         except Exception:
@@ -140,6 +150,7 @@ class EngineModel:
             if is_streaming or text is None:
                 raise InvalidRequest("exclude_input_in_output", "false needs text_input and stream false")
             reply.echo = text
+        reply.has_counts = inputs.flag("continuous_usage", default=False)
         reply.hidden = {name for name in _SWITCHED if not inputs.flag(f"return_{name}", default=True)}
         if inputs.flag("return_cumulative_logprob", default=False):
             reply.cumulative_logprobs = [0.0] * params.n
@@ -161,18 +172,33 @@ class CoderModel(EngineModel):
         checkpoint = self._checkpoint
         self._encoder = PromptEncoder(checkpoint.tokenizer, checkpoint.vocab_size, self._engine.max_context)
 
+    def _answer(self, inputs: Inputs) -> str | None:
+        if not inputs.has("task"):
+            return super()._answer(inputs)
+        match read_task(inputs):
+            case "tokenize":
+                return tokenize(inputs, self._encoder, self._engine.max_context)
+            case "detokenize":
+                return detokenize(inputs, self._encoder)
+        return None
+
     def _prompt(self, inputs: Inputs) -> tuple[Prompt, str | None]:
         name = inputs.only_one_of("text_input", "chat", "input_ids")
+        is_embedded = inputs.has("task")  # the other tasks are answered
+        if inputs.has("add_special_tokens"):
+            raise InvalidRequest("add_special_tokens", "it is for the task tokenize; leave it out")
         if inputs.has("suffix") and name != "text_input":
             raise InvalidRequest("suffix", "it follows a gap that text_input precedes; send both")
         if name == "input_ids":
-            return Prompt(self._encoder.encode_ids(inputs.array(name).tolist())), None
+            tokens = self._encoder.encode_ids(inputs.array(name).tolist())
+            return Prompt(tokens, is_embedded=is_embedded), None
         if name == "chat":
-            return Prompt(self._encoder.encode_chat(inputs.data(name))), None
+            tokens, answer_format = self._encoder.encode_chat(inputs.data(name))
+            return Prompt(tokens, answer_format=None if answer_format.is_plain else answer_format), None
         text = inputs.string(name)
         if inputs.has("suffix"):
             return Prompt(self._encoder.encode_infill(text, inputs.string("suffix"))), text
-        return Prompt(self._encoder.encode_text(text)), text
+        return Prompt(self._encoder.encode_text(text), is_embedded=is_embedded), text
 
 
 class OcrModel(EngineModel):
@@ -255,6 +281,8 @@ class TritonReply:
         self._num_output_tokens = 0
         self.request: Request | None = None
         self.echo = ""
+        self.has_counts = False
+        """Whether every response says how many tokens there are so far, and not the last one alone."""
         self.hidden: set[str] = set()
         self.cumulative_logprobs: list[float] | None = None
         """The sum so far of each choice's log-probabilities, where it is asked for."""
@@ -267,17 +295,29 @@ class TritonReply:
             outputs["choice_index"] = np.array([list(pieces)], np.uint32)
         if any([piece.finish_reason for piece in said]):
             outputs["finish_reason"] = _texts([piece.finish_reason or "" for piece in said])
+        if any([piece.stop_string for piece in said]):
+            outputs["stop_string"] = _texts([piece.stop_string or "" for piece in said])
         if any([piece.logprobs for piece in said]):
             outputs["logprobs"] = _texts([logprobs_json(piece.logprobs, self._token_bytes) for piece in said])
+        if any([piece.reasoning for piece in said]):
+            outputs["reasoning_content"] = _texts([piece.reasoning for piece in said])
+        if any([piece.calls for piece in said]):
+            outputs["tool_calls"] = _texts([calls_json(piece.calls) if piece.calls else "" for piece in said])
         if self.cumulative_logprobs is not None:
             for choice, piece in pieces.items():
                 self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.logprobs)
             outputs["cumulative_logprob"] = np.array([[self.cumulative_logprobs[i] for i in pieces]], np.float32)
-        if is_last:
+        if is_last or self.has_counts:
             assert self.request is not None
             outputs["num_input_tokens"] = np.array([[self.request.num_prompt_tokens]], np.uint32)
             outputs["num_output_tokens"] = np.array([[self._num_output_tokens]], np.uint32)
             outputs["num_cached_tokens"] = np.array([[self.request.num_cached_tokens]], np.uint32)
+            if self.request.num_reasoning_tokens:
+                outputs["num_reasoning_tokens"] = np.array([[self.request.num_reasoning_tokens]], np.uint32)
+        if is_last:
+            assert self.request is not None
+            if self.request.embedding is not None:
+                outputs["embedding"] = self.request.embedding[None]
             self._counters.add(self.request)
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)

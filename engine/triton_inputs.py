@@ -13,6 +13,10 @@ class Inputs:
     def __init__(self, request: Any) -> None:
         self._tensors = {tensor.name(): tensor for tensor in request.inputs()}
 
+    @property
+    def names(self) -> list[str]:
+        return list(self._tensors)
+
     def has(self, name: str) -> bool:
         return name in self._tensors
 

@@ -1,6 +1,7 @@
 from fastapi import APIRouter, Request, Response
 
-from adapter.chat.schemas import ChatCompletion, ChatRequest
+from adapter.chat.answer import ChatCompletion
+from adapter.chat.schemas import ChatRequest
 from adapter.chat.service import ChatService
 from adapter.request_body import JsonRoute
 from adapter.wire import answer_responses

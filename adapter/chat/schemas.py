@@ -1,157 +1,22 @@
-"""The body of `POST /v1/chat/completions`, and its answer."""
+"""The body of `POST /v1/chat/completions`."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import ConfigDict, Field, model_validator
 
+from adapter.chat.forms import JsonObjectFormat, JsonSchemaFormat, ResponseFormat
+from adapter.chat.messages import ImagePart, ImageUrl, Message
+from adapter.chat.tools import MAX_TOOLS, NamedTool, Tool, ToolChoice
 from adapter.errors import InvalidRequest
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel
 from adapter.sampling import GUIDED, MAX_INT32, SamplingFields
-from adapter.tensors import TokenLogprob
-from adapter.wire import UsageCounts
 
 MAX_MESSAGES = 4096
 MAX_IMAGES = 16
 
 
-def _known_part(value: object) -> object:
-    if value != "text":
-        raise ValueError('must be "text" or "image_url"; documents go to /ocr/file')
-    return value
-
-
-class TextPart(RequestModel):
-    type: Annotated[Literal["text"], BeforeValidator(_known_part)]
-    text: str
-
-
-class ImageUrl(RequestModel):
-    url: str = Field(description="A data URL; an http(s) URL where the server allows it.")
-    detail: Literal["auto", "low", "high"] | None = Field(
-        None, description="`low` reads all images of the request in mode `small`, `high` in mode `gundam`."
-    )
-
-    @property
-    def mode(self) -> Literal["small", "gundam"] | None:
-        """DeepSeek-OCR's name of the detail; None leaves it to the model."""
-        match self.detail:
-            case "low":
-                return "small"
-            case "high":
-                return "gundam"
-            case _:
-                return None
-
-
-def _url_as_object(value: object) -> object:
-    return {"url": value} if isinstance(value, str) else value
-
-
-ImageUrlOrString = Annotated[ImageUrl, BeforeValidator(_url_as_object, json_schema_input_type=ImageUrl | str)]
-
-
-class ImagePart(RequestModel):
-    type: Literal["image_url"]
-    image_url: ImageUrlOrString
-
-
-def _part_kind(value: object) -> str:
-    return "<image>" if isinstance(value, dict) and value.get("type") == "image_url" else "<text>"
-
-
-ContentPart = Annotated[
-    Annotated[TextPart, Tag("<text>")] | Annotated[ImagePart, Tag("<image>")],
-    Discriminator(_part_kind),
-]
-
-
-def _content_kind(value: object) -> str:
-    return "<parts>" if isinstance(value, list) else "<text>"
-
-
-Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[ContentPart], Field(fail_fast=True), Tag("<parts>")],
-    Discriminator(_content_kind),
-]
-Nothing = Annotated[list[Any], Field(max_length=0)]
-
-
-class Message(RequestModel):
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Content = Field(
-        description="A string, or a list of parts: texts, which are joined, and, from a user, images, read in order."
-    )
-    name: str | None = Field(None, description="Chat templates have no names: at most one per role.")
-    prefix: bool | None = Field(
-        None, description="DeepSeek's: the answer goes on with this message, the last one and the assistant's."
-    )
-
-    # Present, empty, in an assistant's message that a client sends back as it came.
-    refusal: None = None
-    annotations: Nothing | None = None
-    tool_calls: Nothing | None = None
-
-    @model_validator(mode="before")
-    @classmethod
-    def _an_assistant_may_have_said_nothing(cls, fields: object) -> object:
-        if isinstance(fields, dict) and fields.get("role") == "assistant" and fields.get("content", "") is None:
-            return fields | {"content": ""}
-        return fields
-
-    @property
-    def parts(self) -> Sequence[TextPart | ImagePart]:
-        return () if isinstance(self.content, str) else self.content
-
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, str):
-            return self.content
-        return "".join(part.text for part in self.content if isinstance(part, TextPart))
-
-    @property
-    def has_images(self) -> bool:
-        return any(isinstance(part, ImagePart) for part in self.parts)
-
-
-class TextFormat(RequestModel):
-    type: Literal["text"]
-
-
-class JsonObjectFormat(RequestModel):
-    type: Literal["json_object"]
-
-
-class JsonSchema(RequestModel):
-    name: str = Field(pattern=r"^[a-zA-Z0-9_-]{1,64}$")
-    description: str | None = None
-    definition: dict[str, Any] | None = Field(None, alias="schema", description="Any JSON if absent.")
-    strict: bool | None = Field(None, description="Answers are held to it in any case.")
-
-
-class JsonSchemaFormat(RequestModel):
-    type: Literal["json_schema"]
-    json_schema: JsonSchema
-
-
-def _format_kind(value: object) -> str:
-    kind = value.get("type") if isinstance(value, dict) else None
-    return f"<{kind}>" if kind in ("json_object", "json_schema") else "<text>"
-
-
-def _known_format(value: object) -> object:
-    if isinstance(value, dict) and value.get("type") not in ("text", "json_object", "json_schema"):
-        raise ValueError('type must be "text", "json_object" or "json_schema"')
-    return value
-
-
-ResponseFormat = Annotated[
-    Annotated[TextFormat, BeforeValidator(_known_format), Tag("<text>")]
-    | Annotated[JsonObjectFormat, Tag("<json_object>")]
-    | Annotated[JsonSchemaFormat, Tag("<json_schema>")],
-    Discriminator(_format_kind),
-]
+class Thinking(RequestModel):
+    type: Literal["enabled", "disabled"]
 
 
 class ChatRequest(SamplingFields):
@@ -176,10 +41,20 @@ class ChatRequest(SamplingFields):
         None, description="JSON, or JSON of a schema: answers are held to it, also where `max_tokens` cuts them short."
     )
 
-    # What follows cannot change an answer of this server.
-    tools: Nothing | None = None
-    tool_choice: Literal["none", "auto"] | None = None
-    parallel_tool_calls: bool | None = None
+    tools: list[Tool] | None = Field(
+        None, max_length=MAX_TOOLS, fail_fast=True, description="Functions that the answer may call."
+    )
+    tool_choice: ToolChoice | None = Field(
+        None, description="`none`, `auto`, `required`, or one of `tools` by name; the last two are enforced."
+    )
+    parallel_tool_calls: bool | None = Field(None, description="False: at most one call.")
+    thinking: Thinking | None = Field(None, description="DeepSeek's: whether to think before the answer.")
+    reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
+        None, description="For checkpoints whose chat template knows it; `none` is `thinking: disabled`."
+    )
+    chat_template_kwargs: JsonObject | None = Field(
+        None, description="vLLM's: further switches of the checkpoint's chat template, such as `enable_thinking`."
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> "ChatRequest":
@@ -195,6 +70,7 @@ class ChatRequest(SamplingFields):
                 text = f"messages.{i}.name: the model cannot tell two names of the role {message.role!r} apart"
                 raise InvalidRequest(text, param=f"messages.{i}.name")
         self._check_continuation()
+        self._check_tools()
         for name in GUIDED:
             if self.form and getattr(self, name) is not None:
                 text = f"{name}: answers are held to response_format already; give one of them"
@@ -224,13 +100,37 @@ class ChatRequest(SamplingFields):
             if message.prefix and (i < last or message.role != "assistant"):
                 param = f"messages.{i}.prefix"
                 raise InvalidRequest(f"{param}: is only for the last message, and an assistant's", param=param)
-        if self.continues and (self.messages[-1].role != "assistant" or not self.messages[-1].text):
+        says_something = self.messages[-1].text or self.messages[-1].thought
+        if self.continues and (self.messages[-1].role != "assistant" or not says_something):
             param = f"messages.{last}"
             raise InvalidRequest(f"{param}: to be gone on with, must be an assistant's with some text", param=param)
         if self.add_generation_prompt is not None and self.add_generation_prompt == self.continues:
             must = "must be false with" if self.continues else "is false only with"
             text = f"add_generation_prompt: {must} continue_final_message: true or a prefix"
             raise InvalidRequest(text, param="add_generation_prompt")
+
+    def _check_tools(self) -> None:
+        names = [tool.function.name for tool in self.tools or ()]
+        for i, name in enumerate(names):
+            if name in names[:i]:
+                param = f"tools.{i}.function.name"
+                raise InvalidRequest(f"{param}: another tool is named {name!r} too", param=param)
+        if self.tool_choice not in (None, "none", "auto") and not names:
+            raise InvalidRequest("tool_choice: is only for requests with tools", param="tool_choice")
+        if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
+            text = f"tool_choice: there is no tool {self.tool_choice.function.name!r}; give one of tools"
+            raise InvalidRequest(text, param="tool_choice")
+        for i, message in enumerate(self.messages):
+            if (message.role == "tool") != (message.tool_call_id is not None):
+                param = f"messages.{i}.tool_call_id"
+                raise InvalidRequest(f"{param}: is for the role 'tool', which needs it", param=param)
+            for field in ("tool_calls", "reasoning_content", "reasoning"):
+                if message.role != "assistant" and getattr(message, field):
+                    param = f"messages.{i}.{field}"
+                    raise InvalidRequest(f"{param}: is only for an assistant's message", param=param)
+        if self.thinking and self.reasoning_effort == "none" and self.thinking.type == "enabled":
+            text = "reasoning_effort: contradicts thinking; give one of them"
+            raise InvalidRequest(text, param="reasoning_effort")
 
     @property
     def images(self) -> dict[str, ImageUrl]:
@@ -259,35 +159,3 @@ class ChatRequest(SamplingFields):
             if image.mode not in (None, mode):
                 text = f"{path}.detail: differs from another image's; the model reads all of a request's alike"
                 raise InvalidRequest(text, param=f"{path}.detail")
-
-
-@dataclass(frozen=True, slots=True)
-class ChatLogprobs:
-    content: list[TokenLogprob]
-    refusal: None = None
-
-
-@dataclass(frozen=True, slots=True)
-class AssistantMessage:
-    role: Literal["assistant"] = field(default="assistant", init=False)
-    content: str
-    refusal: None = None
-    annotations: list[Any] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class ChatChoice:
-    index: int
-    message: AssistantMessage
-    logprobs: ChatLogprobs | None
-    finish_reason: str | None
-
-
-@dataclass(frozen=True, slots=True)
-class ChatCompletion:
-    id: str
-    object: Literal["chat.completion"] = field(default="chat.completion", init=False)
-    created: int
-    model: str
-    choices: list[ChatChoice]
-    usage: UsageCounts

@@ -20,6 +20,8 @@ from adapter.cli.server import OcrServer
 from adapter.cli.sources import Source, find_sources
 
 FAILED, STOPPED = 1, 130
+KEY_VARIABLE = "OCR_API_KEY"
+"""A key in the command line is there for everybody on the machine to see."""
 
 
 def main(argv: Sequence[str]) -> int:
@@ -70,6 +72,8 @@ def _parser() -> argparse.ArgumentParser:
     request.add_argument("--model", metavar="ID", help="one of the server's /v1/models")
     run = parser.add_argument_group("how to run")
     run.add_argument("--url", type=_url, default="http://localhost:8000", help="the server (default: %(default)s)")
+    own_key = os.environ.get(KEY_VARIABLE)
+    run.add_argument("--api-key", default=own_key, metavar="KEY", help=f"if it asks for one (default: {KEY_VARIABLE})")
     run.add_argument("--jobs", type=_positive, default=4, metavar="N", help="files at once (default: %(default)s)")
     run.add_argument("--progress", action=argparse.BooleanOptionalAction, help="a bar; by default on a terminal")
     return parser
@@ -94,7 +98,7 @@ async def _read(arguments: argparse.Namespace, sources: Sequence[Source]) -> int
         asyncio.get_running_loop().add_signal_handler(number, task.cancel)
     with Progress(len(sources), arguments.progress) as progress:
         destination = _destination(arguments, sources, progress)
-        server = OcrServer(arguments.url, _fields(arguments, destination.parts))
+        server = OcrServer(arguments.url, _fields(arguments, destination.parts), arguments.api_key)
         reading = Reading(server, destination, progress)
         try:
             await reading.run(sources, arguments.jobs)

@@ -24,14 +24,15 @@ READ_TIMEOUT_S = 900
 
 
 class OcrServer:
-    def __init__(self, url: str, fields: Mapping[str, str | list[str]]) -> None:
+    def __init__(self, url: str, fields: Mapping[str, str | list[str]], api_key: str | None) -> None:
         """`url` is the server's address without a path; `fields` go with every file."""
         self._url = url
         self._fields = fields
         self._has_answered = False
         timeout = httpx.Timeout(READ_TIMEOUT_S, connect=CONNECT_TIMEOUT_S, pool=None)
         limits = httpx.Limits(max_connections=None)
-        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits)
+        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        self._http = httpx.AsyncClient(base_url=url, timeout=timeout, limits=limits, headers=headers)
 
     async def close(self) -> None:
         await self._http.aclose()

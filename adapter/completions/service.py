@@ -1,5 +1,9 @@
 """Completes prompts: one generation for each, all at the same time."""
 
+import asyncio
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
 import orjson
 from fastapi import Request, Response
 
@@ -13,7 +17,7 @@ from adapter.request_log import RequestRecord, record_of
 from adapter.sampling import check, sampling_parameters
 from adapter.settings import Settings
 from adapter.sse import EventStream
-from adapter.tensors import InferRequest
+from adapter.tensors import Delta, Generated, InferRequest, TaskRequest
 from adapter.triton_client import TritonClient
 from adapter.wire import AnswerHead, UsageCounts
 
@@ -30,15 +34,18 @@ class CompletionService:
         record = record_of(request.scope)
         generations = self._generations(body, triton_model, record)
         num_choices = len(generations) * body.n
-        head = AnswerHead.new("cmpl", model_id)
+        head = AnswerHead.new("cmpl", model_id, await self._catalog.fingerprint(triton_model))
+        responses = generate(self._triton, generations, record)
+        if body.echo:
+            responses = self._echo(generations, responses)
         if body.stream:
             chunks = CompletionChunks(head, num_choices, body.include_usage)
-            events = stream(generate(self._triton, generations), chunks, record)
+            events = stream(responses, chunks)
             return EventStream(events, self._settings.keep_alive_s)
-        answer = await cancel_on_disconnect(collect(generate(self._triton, generations), num_choices), request.receive)
-        record.usage = answer.usage
+        answer = await cancel_on_disconnect(collect(responses, num_choices), request.receive)
         choices = [_choice(index, choice) for index, choice in enumerate(answer.choices)]
-        whole = Completion(head.id, head.created, head.model, choices, UsageCounts.of(answer.usage))
+        usage = UsageCounts.of(answer.usage)
+        whole = Completion(head.id, head.created, head.model, choices, usage, head.system_fingerprint)
         return Response(orjson.dumps(whole), media_type="application/json")
 
     def _generations(self, body: CompletionRequest, triton_model: str, record: RequestRecord) -> list[InferRequest]:
@@ -51,6 +58,27 @@ class CompletionService:
             InferRequest(record.id, triton_model, prompt, parameters, body.n, body.stream, suffix=body.suffix or None)
             for prompt in prompts
         ]
+
+    async def _echo(
+        self, generations: list[InferRequest], responses: AsyncGenerator[Generated, None]
+    ) -> AsyncGenerator[Generated, None]:
+        """Say each choice's prompt before what is generated, as soon as that begins."""
+        async with aclosing(responses):
+            texts = await asyncio.gather(*map(self._prompt_text, generations))
+            num_choices = generations[0].num_choices
+            unsaid = [Delta(index, texts[index // num_choices]) for index in range(len(texts) * num_choices)]
+            async for generated in responses:
+                if unsaid:
+                    yield Generated(unsaid)
+                    unsaid = []
+                yield generated
+
+    async def _prompt_text(self, generation: InferRequest) -> str:
+        if isinstance(generation.prompt, str):
+            return generation.prompt
+        return await self._triton.run_task(
+            TaskRequest(generation.id, generation.model, "detokenize", generation.prompt)
+        )
 
 
 def _choice(index: int, choice: Choice) -> CompletionChoice:

@@ -7,16 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from adapter.errors import ApiError, Overloaded
+from adapter.errors import ApiError
+from adapter.gpus.service import GpuInfo, gpus_of
+from adapter.models.described import DescribedModel
 from adapter.models.service import ModelCatalog
-from adapter.triton_client import CONTROL_TIMEOUT_S, Description, TritonClient
+from adapter.triton_client import CONTROL_TIMEOUT_S, TritonClient
 
 logger = logging.getLogger(__name__)
-
-MAX_AGE_S = 5.0
-"""How long a model's description of itself is taken for granted."""
-BUSY_WAIT_S = 0.2
-"""How long a busy model is waited for that has described itself before."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +41,10 @@ class Healthy:
     device: str | None
     dtype: str | None
     max_context: int | None
+    gpus: int | None
+    """How many the models run on."""
+    nvidia_5090: bool | None
+    """Whether one of them is a GeForce RTX 5090."""
     triton: Literal["ready"] = field(default="ready", init=False)
     models: Sequence[ModelHealth]
 
@@ -69,10 +70,10 @@ class Ready:
 
 class HealthService:
     def __init__(self, triton: TritonClient, catalog: ModelCatalog) -> None:
+        self._catalog = catalog
         self._default_id = catalog.default_id
         self._served = dict(catalog.served)
-        # Several ids may be one model.
-        self._probes = {name: _ModelProbe(triton, name) for name in self._served.values()}
+        self._probes = {name: _ModelProbe(triton, name, catalog.described(name)) for name in self._served.values()}
 
     async def check(self) -> Healthy | Unhealthy:
         """Answers within `CONTROL_TIMEOUT_S`, however busy the models are."""
@@ -83,10 +84,6 @@ class HealthService:
         health = await self._check([self._default_id])
         return health if isinstance(health, Unhealthy) else Ready()
 
-    async def stop(self) -> None:
-        for probe in self._probes.values():
-            await probe.stop()
-
     async def _check(self, model_ids: Sequence[str]) -> Healthy | Unhealthy:
         deadline_s = time.monotonic() + CONTROL_TIMEOUT_S
         probes = (self._probes[self._served[model_id]] for model_id in model_ids)
@@ -96,30 +93,44 @@ class HealthService:
         default = next(model for model in models if model.id == self._default_id)
         if default.reason is not None:
             return Unhealthy(default.id, default.triton, default.reason, models)
-        return Healthy(default.id, default.checkpoint, default.device, default.dtype, default.max_context, models)
+        gpus = self._gpus()
+        return Healthy(
+            default.id,
+            default.checkpoint,
+            default.device,
+            default.dtype,
+            default.max_context,
+            None if gpus is None else len(gpus),
+            None if gpus is None else any(gpu.is_nvidia_5090 for gpu in gpus),
+            models,
+        )
+
+    def _gpus(self) -> Sequence[GpuInfo] | None:
+        """None while no model has told."""
+        described = {served_id: self._catalog.described(name).known for served_id, name in self._served.items()}
+        known = {served_id: description for served_id, description in described.items() if description}
+        return gpus_of(known) if known else None
 
 
 class _ModelProbe:
-    """Asks one model of Triton what it is, every few seconds at most."""
+    """Asks Triton whether a model is ready, and the model what it is."""
 
-    def __init__(self, triton: TritonClient, triton_model: str) -> None:
+    def __init__(self, triton: TritonClient, triton_model: str, described: DescribedModel) -> None:
         self._triton = triton
         self._triton_model = triton_model
-        self._describing: asyncio.Task[Description] | None = None
-        self._described_s = 0.0
-        self._known: Description | None = None
+        self._described = described
 
     async def check(self, model_id: str, deadline_s: float) -> ModelHealth:
         try:
             if not await self._triton.is_ready(self._triton_model):
-                await self.stop()
+                await self._described.forget()
                 reason = "The model is not loaded, or is restarting."
                 return ModelHealth(model_id, "unavailable", "ready", reason=reason)
         except ApiError as error:
-            await self.stop()
+            await self._described.forget()
             return ModelHealth(model_id, "unavailable", "unreachable", reason=error.message)
         try:
-            description = await self._describe(deadline_s - time.monotonic())
+            description = await self._described.read(deadline_s - time.monotonic())
         except ApiError as error:
             logger.error("%s cannot describe itself: %s", self._triton_model, error.cause or error.message)
             return ModelHealth(model_id, "unavailable", "ready", reason=error.message)
@@ -134,31 +145,3 @@ class _ModelProbe:
             description.dtype,
             description.max_context,
         )
-
-    async def stop(self) -> None:
-        """Forget the description; cancel it if it is still on its way."""
-        self._known = None
-        if self._describing is not None:
-            describing, self._describing = self._describing, None
-            describing.cancel()
-            await asyncio.gather(describing, return_exceptions=True)
-
-    async def _describe(self, timeout_s: float) -> Description | None:
-        """What was last known while the answer waits behind generations; None if that is nothing."""
-        if self._describing is None or (self._describing.done() and time.monotonic() - self._described_s > MAX_AGE_S):
-            self._describing = asyncio.create_task(self._triton.describe(self._triton_model))
-            self._described_s = time.monotonic()
-        task = self._describing
-        await asyncio.wait((task,), timeout=max(timeout_s if self._known is None else BUSY_WAIT_S, 0))
-        if not task.done() or task.cancelled():
-            return self._known
-        try:
-            self._known = task.result()
-            return self._known
-        except ApiError as error:
-            if self._describing is task:
-                self._describing = None
-            if isinstance(error, Overloaded):
-                return self._known
-            self._known = None
-            raise

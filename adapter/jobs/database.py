@@ -1,15 +1,11 @@
-"""The jobs' SQLite file: opened, checked and given its tables."""
+"""The jobs' SQLite file: its tables, and the sentence for an operator whose file can't be opened."""
 
-import fcntl
-import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
-from itertools import chain
 from pathlib import Path
 from typing import Final
 
-BUSY_TIMEOUT_S: Final = 10.0
+from adapter.storage import database
+from adapter.storage.database import Schema, SchemaError
 
 _FIRST_VERSION = (
     """CREATE TABLE jobs (
@@ -47,9 +43,16 @@ _FIRST_VERSION = (
     # Progress is counted from this alone, without the results.
     "CREATE INDEX progress ON pages (job_id, number, error_status)",
 )
-# What makes a database of version 0, 1, … one of the next.
-_UPGRADES = (_FIRST_VERSION, ("ALTER TABLE jobs ADD COLUMN num_takeovers INTEGER NOT NULL DEFAULT 0",))
-SCHEMA_VERSION: Final = len(_UPGRADES)
+_SCHEMA: Final = Schema(
+    (
+        _FIRST_VERSION,
+        ("ALTER TABLE jobs ADD COLUMN num_takeovers INTEGER NOT NULL DEFAULT 0",),
+        ("ALTER TABLE jobs ADD COLUMN key_id TEXT",),
+    ),
+    # The pages are many.
+    checked_table="jobs",
+)
+SCHEMA_VERSION: Final = _SCHEMA.version
 
 
 class JobStoreError(Exception):
@@ -58,56 +61,10 @@ class JobStoreError(Exception):
 
 def open_database(path: Path) -> sqlite3.Connection:
     """Creates the file and its folder where they are missing; raises `JobStoreError`."""
-    connection: sqlite3.Connection | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT_S, isolation_level=None, check_same_thread=False)
-        with _locked(path.parent):
-            _prepare(connection)
-    except (OSError, sqlite3.Error, JobStoreError) as error:
-        if connection is not None:
-            connection.close()
+        return database.open_database(path, _SCHEMA)
+    except (OSError, sqlite3.Error, SchemaError) as error:
         raise JobStoreError(
             f"cannot open the database of the OCR jobs, {path}: {error}; mend or remove it, "
             "or set ADAPTER_JOBS_DIR to another folder"
         ) from error
-    return connection
-
-
-@contextmanager
-def transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    # IMMEDIATE: two that read and then write would otherwise lock each other out.
-    connection.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        connection.execute("COMMIT")
-    finally:
-        if connection.in_transaction:
-            connection.execute("ROLLBACK")
-
-
-@contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    # Between processes: SQLite does not wait for another one that is about to switch to WAL, it fails.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(descriptor)
-
-
-def _prepare(connection: sqlite3.Connection) -> None:
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA journal_mode = WAL")
-    with transaction(connection):
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-        if version > SCHEMA_VERSION:
-            raise JobStoreError(f"its schema is version {version} and this adapter knows {SCHEMA_VERSION} at most")
-        for statement in chain.from_iterable(_UPGRADES[version:]):
-            connection.execute(statement)
-        connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
-    # Of the jobs alone, which are few: damage in a page shows when the page is read.
-    (verdict,) = connection.execute("PRAGMA quick_check(jobs)").fetchone()
-    if verdict != "ok":
-        raise JobStoreError(f"it is damaged ({verdict})")

@@ -2,13 +2,15 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
+from adapter.access.ledger import Ledger
+from adapter.access.store import Charge
 from adapter.documents.reader import DocumentReader
 from adapter.errors import ApiError, InternalError, Overloaded, Unavailable
 from adapter.jobs.async_store import AsyncStore
@@ -20,8 +22,10 @@ from adapter.jobs.signal import Signal
 from adapter.jobs.store import JobStore
 from adapter.models.service import ModelCatalog
 from adapter.ocr.document import DocumentEvent, PageFailed, PageRead, read_document
-from adapter.ocr.fields import OcrFields, read_options, validated
+from adapter.ocr.fields import OcrFields, read_options
 from adapter.ocr.reader import PageReader
+from adapter.request_body import validated
+from adapter.tensors import Usage
 from adapter.triton_client import TritonClient
 
 logger = logging.getLogger(__name__)
@@ -66,6 +70,7 @@ class JobReader:
         catalog: ModelCatalog,
         reader: PageReader,
         documents: DocumentReader,
+        ledger: Ledger,
         pauses: Pauses,
     ) -> None:
         self._store = store
@@ -75,6 +80,7 @@ class JobReader:
         self._catalog = catalog
         self._reader = reader
         self._documents = documents
+        self._ledger = ledger
         self._pauses = pauses
 
     async def read(self, job: Job, owner: str) -> None:
@@ -86,6 +92,8 @@ class JobReader:
         """
         fields = validated(OcrFields, orjson.loads(job.asked.fields))
         reading = _Reading(job.asked, owner, fields, self._catalog.resolve(job.asked.model)[1])
+        if job.num_done:  # a process that dies may have kept a page and not charged it
+            await self._charge(job.asked, await self._store.call(JobStore.usages, job.id))
         suspects = await self._suspects(reading, job.num_takeovers)
         failure: ApiError | OSError | None = None
         while remaining := await self._remaining(reading.job):
@@ -209,7 +217,13 @@ class JobReader:
             record = pack_failure(event.page, event.error)
         if not await self._store.call(JobStore.record, reading.owner, job.id, record):
             raise JobLost
+        await self._charge(job, {record.number: record.usage})
         self._changed.notify()
+
+    async def _charge(self, job: NewJob, usages: Mapping[int, Usage]) -> None:
+        """By page number; a page that was charged is not charged again."""
+        if job.key_id is not None:
+            await self._ledger.charge([Charge(job.key_id, job.id, usage, page) for page, usage in usages.items()])
 
 
 def _may_pass(error: ApiError | OSError) -> bool:

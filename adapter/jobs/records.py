@@ -33,6 +33,8 @@ class NewJob:
     """What the client called the file: shown, never used as a path."""
     numbers: Sequence[int]
     """The chosen pages, ascending."""
+    key_id: str | None = None
+    """The API key's that pays for it and may know of it; None where keys were not asked for."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ from adapter.jobs.pages import PICTURES, unpack
 from adapter.jobs.records import Job, PageRecord
 from adapter.jobs.store import JobStore
 from adapter.ocr.answer import PAGE_BREAK
-from adapter.ocr.fields import OcrFields, validated
+from adapter.ocr.fields import OcrFields
+from adapter.request_body import validated
 from adapter.wire import UsageCounts
 
 TextPart: TypeAlias = Literal["text", "markdown", "raw"]

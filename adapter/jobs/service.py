@@ -5,12 +5,14 @@ import logging
 import time
 import uuid
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import orjson
 from fastapi import Request, Response
 
+from adapter.access.ledger import Ledger
 from adapter.documents.reader import DocumentReader
 from adapter.errors import ApiError, ErrorDetail, InvalidRequest
 from adapter.jobs.async_store import AsyncStore
@@ -50,6 +52,7 @@ class JobService:
         catalog: ModelCatalog,
         reader: PageReader,
         documents: DocumentReader,
+        ledger: Ledger,
         settings: Settings,
         *,
         clock: Callable[[], float] = time.time,
@@ -65,7 +68,7 @@ class JobService:
         self._store = AsyncStore(folder / "jobs.sqlite3", clock)
         self._files = JobFiles(folder / "files", clock)
         job_reader = JobReader(
-            self._store, self._files, self._changed, triton, catalog, reader, documents, pauses or Pauses()
+            self._store, self._files, self._changed, triton, catalog, reader, documents, ledger, pauses or Pauses()
         )
         self._stop_signals = StopSignals(self._changed.close)
         self._runner = JobRunner(self._store, self._files, job_reader, self._changed, settings, self._pace)
@@ -98,7 +101,7 @@ class JobService:
             try:
                 with given.source as source:
                     await asyncio.to_thread(self._files.save_source, job_id, source)
-                job = await self._checked(job_id, given)
+                job = replace(await self._checked(job_id, given), key_id=_key_id(request))
             except OSError as error:
                 raise StoreUnavailable(f"the document can't be kept: {error!r}") from error
             deleted = await self._store.call(JobStore.create, job, self._settings.max_jobs)
@@ -116,10 +119,20 @@ class JobService:
     async def get(self, job_id: str) -> JobStatus:
         return self._status(await self._job(job_id))
 
-    async def list(self, limit: int, after: str | None) -> JobList:
-        if after is not None and await self._store.call(JobStore.get, after) is None:
-            raise InvalidRequest("after: there is no such job; leave it out to begin with the newest", param="after")
-        jobs = await self._store.call(JobStore.newest, limit + 1, after)
+    async def check_owner(self, job_id: str, request: Request) -> None:
+        """A key may know of its own jobs, and whoever needs no key of all. Raises `JobNotFound`."""
+        job, key_id = await self._job(job_id), _key_id(request)
+        if key_id is not None and job.asked.key_id != key_id:
+            raise JobNotFound(job_id)
+
+    async def list(self, limit: int, after: str | None, request: Request) -> JobList:
+        if after is not None:
+            try:
+                await self.check_owner(after, request)
+            except JobNotFound:
+                text = "after: there is no such job; leave it out to begin with the newest"
+                raise InvalidRequest(text, param="after") from None
+        jobs = await self._store.call(JobStore.newest, limit + 1, after, _key_id(request))
         return JobList([self._status(job) for job in jobs[:limit]], len(jobs) > limit)
 
     async def pages(self, job_id: str, first: int, limit: int) -> Response:
@@ -203,6 +216,11 @@ class JobService:
             error=None if failure is None else ErrorDetail(**orjson.loads(failure.error)),
             url=f"{URL}/{job.id}",
         )
+
+
+def _key_id(request: Request) -> str | None:
+    key = record_of(request.scope).key
+    return None if key is None else key.id
 
 
 def _not_done(job: Job) -> JobNotDone:

@@ -7,11 +7,12 @@ from typing import Any
 
 import orjson
 
-from adapter.jobs.database import open_database, transaction
+from adapter.jobs.database import open_database
 from adapter.jobs.records import Failure, Job, NewJob, PageProgress, PageRecord, Status, Totals
+from adapter.storage.database import transaction
 from adapter.tensors import Usage
 
-_JOB = """SELECT id, model, fields, field, declared_type, file_name, numbers, status,
+_JOB = """SELECT id, model, fields, field, declared_type, file_name, numbers, key_id, status,
     (SELECT COUNT(*) FROM pages WHERE job_id = id),
     (SELECT COUNT(error_status) FROM pages WHERE job_id = id),
     created_s, started_s, ended_s, num_takeovers, error_status, error FROM jobs"""
@@ -49,8 +50,9 @@ class JobStore:
             num_surplus = self._row("SELECT COUNT(*) FROM jobs")[0] + 1 - max_jobs
             deleted = self._delete_ended("ORDER BY ended_s, position LIMIT ?", max(0, num_surplus))
             self._connection.execute(
-                "INSERT INTO jobs (id, model, fields, field, declared_type, file_name, numbers, status, created_s)"
-                " VALUES (?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
+                "INSERT INTO jobs"
+                " (id, model, fields, field, declared_type, file_name, numbers, key_id, status, created_s)"
+                " VALUES (?, ?, ?, ?, ?, ?, ?, ?, 'queued', ?)",
                 (
                     job.id,
                     job.model,
@@ -59,6 +61,7 @@ class JobStore:
                     job.declared_type,
                     job.file_name,
                     orjson.dumps(list(job.numbers)),
+                    job.key_id,
                     self._clock(),
                 ),
             )
@@ -68,11 +71,16 @@ class JobStore:
         row = self._row(f"{_JOB} WHERE id = ?", job_id)
         return None if row is None else _job(row)
 
-    def newest(self, limit: int, after: str | None = None) -> list[Job]:
-        """At most `limit`, newest first, all of them older than the job `after`; none if there is no such job."""
-        older = "" if after is None else "WHERE position < (SELECT position FROM jobs WHERE id = ?)"
-        parameters = (limit,) if after is None else (after, limit)
-        rows = self._connection.execute(f"{_JOB} {older} ORDER BY position DESC LIMIT ?", parameters)
+    def newest(self, limit: int, after: str | None = None, key_id: str | None = None) -> list[Job]:
+        """At most `limit`, newest first, all of them older than the job `after`; none if there is no such job.
+
+        With `key_id` that key's only.
+        """
+        wanted = "(:key_id IS NULL OR key_id = :key_id)"
+        if after is not None:
+            wanted += " AND position < (SELECT position FROM jobs WHERE id = :after)"
+        parameters = {"key_id": key_id, "after": after, "limit": limit}
+        rows = self._connection.execute(f"{_JOB} WHERE {wanted} ORDER BY position DESC LIMIT :limit", parameters)
         return [_job(row) for row in rows]
 
     def ids(self) -> set[str]:
@@ -193,6 +201,14 @@ class JobStore:
             for number, result, status, finish_reason, text, markdown, raw, *counts in rows
         ]
 
+    def usages(self, job_id: str) -> dict[int, Usage]:
+        """What each page that is done has used, by its number."""
+        rows = self._connection.execute(
+            "SELECT number, num_input_tokens, num_output_tokens, num_cached_tokens FROM pages WHERE job_id = ?",
+            (job_id,),
+        )
+        return {number: Usage(*counts) for number, *counts in rows}
+
     def totals(self, job_id: str) -> Totals:
         counts = "SUM(num_input_tokens), SUM(num_output_tokens), SUM(num_cached_tokens)"
         usage = Usage(*(count or 0 for count in self._row(f"SELECT {counts} FROM pages WHERE job_id = ?", job_id)))
@@ -236,8 +252,8 @@ class JobStore:
 
 
 def _job(row: Sequence[Any]) -> Job:
-    job_id, model, fields, field, declared_type, file_name, numbers, *standing, error_status, error = row
-    asked = NewJob(job_id, model, fields, field, declared_type, file_name, orjson.loads(numbers))
+    job_id, model, fields, field, declared_type, file_name, numbers, key_id, *standing, error_status, error = row
+    asked = NewJob(job_id, model, fields, field, declared_type, file_name, orjson.loads(numbers), key_id)
     status, num_done, num_failed, created_s, started_s, ended_s, num_takeovers = standing
     failure = None if error is None else Failure(error_status, error)
     return Job(asked, status, num_done, num_failed, created_s, started_s, ended_s, num_takeovers, failure)

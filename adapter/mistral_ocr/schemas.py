@@ -6,7 +6,7 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
-from adapter.chat.schemas import ImageUrlOrString
+from adapter.chat.messages import ImageUrlOrString
 from adapter.documents.page_ranges import MAX_PAGES_CHARACTERS
 from adapter.request_body import RequestModel
 from adapter.sampling import MAX_INT32

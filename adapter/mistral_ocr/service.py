@@ -16,12 +16,12 @@ from adapter.mistral_ocr.pages import mistral_page
 from adapter.mistral_ocr.schemas import DocumentImage, MistralOcrAnswer, MistralOcrRequest, OcrPage, UsageInfo
 from adapter.models.service import ModelCatalog
 from adapter.ocr.document import PageFailed, PageRead, read_document
-from adapter.ocr.fields import OcrFields, read_options, validated
+from adapter.ocr.fields import OcrFields, read_options
 from adapter.ocr.reader import PageReader
 from adapter.ocr.results import PictureBudget
+from adapter.request_body import validated
 from adapter.request_log import RequestRecord, record_of
 from adapter.settings import Settings
-from adapter.tensors import Usage
 
 _IMAGE_DPI = 72
 
@@ -86,18 +86,19 @@ class MistralOcrService:
         dpi = document.dpi or _IMAGE_DPI
         pages: list[OcrPage] = []
         pictures = PictureBudget("include_image_base64")
-        record.usage = Usage()
         num_images = 0
-        async with aclosing(read_document(self._reader, document, options, fields.parts, record.id)) as events:
-            async for event in events:
-                if isinstance(event, PageFailed):
-                    raise _of_page(event)
-                if isinstance(event, PageRead):
-                    pictures.spend(event.result)
-                    max_images = None if body.image_limit is None else body.image_limit - num_images
-                    pages.append(await asyncio.to_thread(mistral_page, event.result, body, max_images, dpi))
-                    num_images += len(pages[-1].images)
-                    record.usage += event.result.usage
+        try:
+            async with aclosing(read_document(self._reader, document, options, fields.parts, record.id)) as events:
+                async for event in events:
+                    if isinstance(event, PageFailed):
+                        raise _of_page(event)
+                    if isinstance(event, PageRead):
+                        pictures.spend(event.result)
+                        max_images = None if body.image_limit is None else body.image_limit - num_images
+                        pages.append(await asyncio.to_thread(mistral_page, event.result, body, max_images, dpi))
+                        num_images += len(pages[-1].images)
+        finally:
+            record.usage = options.tally.total
         return pages
 
 

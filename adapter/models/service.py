@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from adapter.errors import ModelNotFound, Unavailable
+from adapter.models.described import DescribedModel
 from adapter.settings import Settings
 from adapter.triton_client import TritonClient
 
@@ -37,6 +38,17 @@ class ModelCatalog:
         }
         self.default_id = settings.default_model or next(iter(settings.models))
         self._ocr_id = settings.ocr_model
+        # Several ids may be one model.
+        self._described = {name: DescribedModel(triton, name) for name in self._triton_names.values()}
+
+    def start(self) -> None:
+        """Ask all models what they are: the first answers have a fingerprint already."""
+        for model in self._described.values():
+            model.ask()
+
+    async def stop(self) -> None:
+        for model in self._described.values():
+            await model.forget()
 
     @property
     def served(self) -> Mapping[str, str]:
@@ -58,6 +70,14 @@ class ModelCatalog:
     def is_ocr(self, triton_name: str) -> bool:
         """Whether it is the OCR model, by whatever served id it was asked for."""
         return triton_name == self._triton_names.get(self._ocr_id)
+
+    def described(self, triton_name: str) -> DescribedModel:
+        """What is known of a model that is served."""
+        return self._described[triton_name]
+
+    async def fingerprint(self, triton_name: str) -> str | None:
+        """As `DescribedModel.fingerprint`."""
+        return await self._described[triton_name].fingerprint()
 
     async def list(self) -> ModelList:
         ready = await self._triton.ready_models()

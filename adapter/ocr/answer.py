@@ -33,6 +33,8 @@ class DocumentAnswer:
         self._pages: list[orjson.Fragment] = []
         self._num_failed = 0
         self.first_error: ApiError | None = None
+        self.usage = Usage()
+        """Of all generations, known at the end."""
 
     async def add(self, event: DocumentEvent) -> None:
         """Raises `TooLarge`: there are too many pictures."""
@@ -44,10 +46,6 @@ class DocumentAnswer:
             self._num_failed += 1
             self.first_error = self.first_error or event.error
             self._pages.append(orjson.Fragment(orjson.dumps(failed_page_fields(event.page, event.error))))
-
-    @property
-    def usage(self) -> Usage:
-        return sum((result.usage for result in self._results), Usage())
 
     def fields(self) -> dict[str, Any]:
         """For orjson."""

@@ -1,16 +1,14 @@
 """A document's events as server-sent events: its bare text, or JSON with everything."""
 
-from collections.abc import AsyncGenerator
 from typing import Literal, Protocol, TypeAlias
 
-from starlette.types import Message, Receive, Scope, Send
-
+from adapter.errors import ApiError
 from adapter.ocr.answer import PAGE_BREAK
 from adapter.ocr.document import BlockDone, DocumentEvent, PageFailed, PageRead, PageText
 from adapter.ocr.fields import Part
 from adapter.ocr.results import failed_page_fields, page_json
 from adapter.ocr.sse_text import TextEvents
-from adapter.sse import DONE, EventStream, json_event
+from adapter.sse import json_event, openai_ending
 from adapter.tensors import Usage
 from adapter.wire import AnswerHead, UsageCounts
 
@@ -25,8 +23,8 @@ class EventEncoder(Protocol):
 
     def closing(self, usage: Usage) -> bytes: ...
 
-    def ending(self, ending: bytes) -> bytes:
-        """What a stream ends with instead of `ending`, which is `[DONE]` or an error."""
+    def ending(self, error: ApiError | None) -> bytes:
+        """What a stream ends with, failed or not."""
 
 
 def event_encoder(stream_format: Format, head: AnswerHead, parts: frozenset[Part]) -> EventEncoder:
@@ -57,10 +55,10 @@ class TextEncoder:
     def closing(self, usage: Usage) -> bytes:
         return b""
 
-    def ending(self, ending: bytes) -> bytes:
-        if ending != DONE:
-            return b"event: error\n" + ending
-        return b"" if self._has_failed else DONE
+    def ending(self, error: ApiError | None) -> bytes:
+        if error is not None:
+            return b"event: error\n" + openai_ending(error)
+        return b"" if self._has_failed else openai_ending(None)
 
 
 class JsonEncoder:
@@ -89,21 +87,5 @@ class JsonEncoder:
     def closing(self, usage: Usage) -> bytes:
         return json_event({"type": "usage", "usage": UsageCounts.of(usage)})
 
-    def ending(self, ending: bytes) -> bytes:
-        return ending
-
-
-class OcrEventStream(EventStream):
-    """An event stream that ends as its encoder has it."""
-
-    def __init__(self, events: AsyncGenerator[bytes, None], encoder: EventEncoder, silence_s: float) -> None:
-        super().__init__(events, silence_s)
-        self._encoder = encoder
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def send_ending(message: Message) -> None:
-            if not message.get("more_body", True):
-                message["body"] = self._encoder.ending(message["body"])
-            await send(message)
-
-        await super().__call__(scope, receive, send_ending)
+    def ending(self, error: ApiError | None) -> bytes:
+        return openai_ending(error)

@@ -1,9 +1,8 @@
 """The request fields that all OCR endpoints share, their rules, and their way to the model."""
 
-from typing import Annotated, Any, Literal, TypeAlias, TypeVar
+from typing import Annotated, Any, Literal, TypeAlias
 
-from fastapi.exceptions import RequestValidationError
-from pydantic import BeforeValidator, Field, ValidationError, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from adapter.documents.page import MAX_DPI, MIN_DPI, Document
 from adapter.documents.page_ranges import MAX_PAGES_CHARACTERS
@@ -12,10 +11,8 @@ from adapter.ngrams import FIELDS as NGRAM_FIELDS
 from adapter.ngrams import IMAGE_NGRAMS, MAX_WHITELIST, PDF_NGRAMS, NgramSize, NgramWindow, TokenText
 from adapter.ocr.reader import ReadOptions
 from adapter.ocr.templates import build_prompt
-from adapter.request_body import RequestModel, from_validation_error
+from adapter.request_body import RequestModel
 from adapter.sampling import MAX_INT32, MAX_INT64
-
-M = TypeVar("M", bound=RequestModel)
 
 Part: TypeAlias = Literal["text", "markdown", "blocks", "figures", "annotated", "raw"]
 
@@ -93,15 +90,6 @@ class OcrFields(RequestModel):
     @property
     def parts(self) -> frozenset[Part]:
         return frozenset(self.output)
-
-
-def validated(model: type[M], fields: object) -> M:
-    """Raises `InvalidRequest` that names the first field at fault."""
-    try:
-        return model.model_validate(fields)
-    except ValidationError as error:
-        problem: dict[str, Any] = dict(error.errors(include_url=False)[0])
-        raise from_validation_error(RequestValidationError([problem | {"loc": ("body", *problem["loc"])}])) from None
 
 
 def read_options(fields: OcrFields, triton_model: str, document: Document, image_field: str) -> ReadOptions:

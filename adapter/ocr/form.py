@@ -12,9 +12,8 @@ from starlette.datastructures import FormData, UploadFile
 
 from adapter.documents.media import decode_base64
 from adapter.errors import InvalidRequest, UnsupportedMediaType
-from adapter.ocr.fields import validated
 from adapter.ocr.schemas import OcrForm, OcrRequest, OcrRequestFields
-from adapter.request_body import JSON, JsonRoute, json_body, media_type
+from adapter.request_body import JSON, JsonRoute, json_body, media_type, validated
 
 FILE = "file"
 IMAGE_BASE64 = "image_base64"

@@ -14,6 +14,7 @@ from adapter.documents.page import Page
 from adapter.errors import InvalidRequest, Overloaded, Unavailable
 from adapter.generation import collect
 from adapter.ngrams import NgramRule
+from adapter.ocr.tally import Tally
 from adapter.settings import Settings
 from adapter.tensors import Generated, InferRequest, Usage
 from adapter.triton_client import TritonClient
@@ -47,6 +48,8 @@ class ReadOptions:
     """Whether a page that finds the queue full is sent again for as long as a generation may take."""
     is_background: bool = False
     """Whether pages that somebody waits for may go first."""
+    tally: Tally = field(default_factory=Tally, compare=False)
+    """Counts what is generated with these options."""
 
     @property
     def sampling_parameters(self) -> bytes:
@@ -129,14 +132,18 @@ class PageReader:
             (page.image,),
             orjson.dumps(options.image_parameters) if options.image_parameters else None,
             options.is_background,
+            continuous_usage=stream,  # a page that is left in the middle is charged too
         )
         waits_s = self._queue_waits_s(options.patient)
+        note_usage = options.tally.begin()
         has_begun = False
         while True:
             try:
                 async with aclosing(self._triton.infer(request)) as responses:
                     async for generated in responses:
                         has_begun = True
+                        if generated.usage is not None:
+                            note_usage(generated.usage)
                         yield generated
                 return
             except Overloaded:

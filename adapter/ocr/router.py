@@ -17,13 +17,14 @@ from adapter.ocr.form import (
 from adapter.ocr.schemas import BatchAnswer, BatchRequest, OcrAnswer, OcrRequest
 from adapter.ocr.service import OcrService
 from adapter.request_body import JSON
+from adapter.sse import events_docs
 
 StreamFormat = Annotated[
     Format | None,
     Query(alias="format", description="Of a stream: its text, or JSON events of text, blocks and pages, or of pages."),
 ]
 
-_STREAM = {"text/event-stream": {"schema": {"type": "string"}, "example": "data: Some text\n\ndata: [DONE]\n\n"}}
+_STREAM = events_docs("data: Some text\n\ndata: [DONE]\n\n")
 
 
 async def _uploaded(request: Request) -> AsyncIterator[OcrInput]:

@@ -14,15 +14,17 @@ from adapter.documents.reader import DocumentReader
 from adapter.errors import InvalidRequest
 from adapter.models.service import ModelCatalog
 from adapter.ocr.answer import DocumentAnswer, failed_if_all_failed
-from adapter.ocr.document import PageFailed, PageRead, read_document
-from adapter.ocr.events import EventEncoder, Format, OcrEventStream, event_encoder
-from adapter.ocr.fields import read_options, validated
+from adapter.ocr.document import PageFailed, read_document
+from adapter.ocr.events import EventEncoder, Format, event_encoder
+from adapter.ocr.fields import read_options
 from adapter.ocr.form import OcrInput, from_json
 from adapter.ocr.reader import PageReader
 from adapter.ocr.results import PictureBudget
 from adapter.ocr.schemas import BatchRequest, OcrRequest
+from adapter.request_body import validated
 from adapter.request_log import RequestRecord, record_of
 from adapter.settings import Settings
+from adapter.sse import EventStream
 from adapter.tensors import Usage
 from adapter.wire import AnswerHead, UsageCounts
 
@@ -44,7 +46,6 @@ class OcrService:
             raise InvalidRequest("format: is only for streams; leave it out", param="format")
         record = record_of(request.scope)
         answer = await cancel_on_disconnect(self._answer(given, record, PictureBudget("output")), request.receive)
-        record.usage = answer.usage
         return Response(orjson.dumps(answer.fields()), media_type="application/json")
 
     def stream(self, given: OcrInput, request: Request, stream_format: Format | None) -> Response:
@@ -52,7 +53,7 @@ class OcrService:
         stream_format = stream_format or "text"
         encoder = event_encoder(stream_format, AnswerHead.new("ocr", model_id), given.fields.parts)
         events = self._events(given, triton_model, encoder, record_of(request.scope), streamed=stream_format != "pages")
-        return OcrEventStream(events, encoder, self._settings.keep_alive_s)
+        return EventStream(events, self._settings.keep_alive_s, encoder.ending)
 
     async def read_batch(self, body: BatchRequest, request: Request) -> Response:
         max_images = self._settings.max_batch_images
@@ -75,18 +76,17 @@ class OcrService:
             options = read_options(given.fields, triton_model, document, given.field)
             events = read_document(self._reader, document, options, parts, record.id, streamed=streamed)
             unsent = encoder.opening(len(document.numbers))
-            usage = Usage()
-            async with aclosing(failed_if_all_failed(events)) as checked:
-                async for event in checked:
-                    if isinstance(event, PageFailed):
-                        record.error_code = event.error.code
-                    elif isinstance(event, PageRead):
-                        usage += event.result.usage
-                    if data := unsent + await encoder.event(event):
-                        yield data
-                        unsent = b""
-        record.usage = usage
-        yield unsent + encoder.closing(usage)
+            try:
+                async with aclosing(failed_if_all_failed(events)) as checked:
+                    async for event in checked:
+                        if isinstance(event, PageFailed):
+                            record.error_code = event.error.code
+                        if data := unsent + await encoder.event(event):
+                            yield data
+                            unsent = b""
+            finally:
+                record.usage = options.tally.total
+        yield unsent + encoder.closing(record.usage)
 
     async def _answer(
         self,
@@ -100,9 +100,13 @@ class OcrService:
         async with self._opened(given) as document:
             options = read_options(given.fields, triton_model, document, given.field)
             events = read_document(self._reader, document, options, given.fields.parts, record.id, slots=slots)
-            async with aclosing(failed_if_all_failed(events)) as checked:
-                async for event in checked:
-                    await answer.add(event)
+            try:
+                async with aclosing(failed_if_all_failed(events)) as checked:
+                    async for event in checked:
+                        await answer.add(event)
+            finally:
+                answer.usage = options.tally.total
+                record.usage = (record.usage or Usage()) + answer.usage
         if answer.first_error is not None:
             record.error_code = answer.first_error.code
         return answer
@@ -121,7 +125,6 @@ class OcrService:
                     if body.stream:
                         raise InvalidRequest("stream: is not for a batch; leave it out", param="stream")
                     answer = await self._answer(await from_json(body), record, pictures, slots)
-                record.usage = (record.usage or Usage()) + answer.usage
                 return {"index": index, **answer.fields()}
             except Exception as error:  # the edge of the item, as of a request
                 public = record.fail(error)

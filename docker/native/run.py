@@ -18,7 +18,7 @@ from settings import PROJECT, Failed, Settings
 
 sys.path.insert(0, str(PROJECT / "docker"))
 
-from announce import announce, call
+from announce import announce, call, is_up
 
 MAX_STARTS = 3
 """How often a process may start before `up` gives it up."""
@@ -98,7 +98,7 @@ def wait_until_ready(settings: Settings, processes: Processes) -> None:
                     raise Failed(f"model {model['name']} was not loaded: {cause}\n(the whole log: {log})")
             states = [model.get("state") for model in models if model.get("reason") != "unloaded"]
             are_loaded = bool(states) and set(states) == {"READY"}
-            if are_loaded and call(f"{settings.adapter_url}/health/ready", timeout_s=5).get("status") == "ready":
+            if are_loaded and is_up(call(f"{settings.adapter_url}/health/ready", timeout_s=5)):
                 return
         except (OSError, ValueError):
             pass

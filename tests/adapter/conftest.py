@@ -8,6 +8,7 @@ import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
+import anthropic
 import httpx
 import openai
 import pytest
@@ -49,10 +50,11 @@ class Adapter:
 
     def __init__(self, loop: Loop, settings: Settings) -> None:
         self._loop = loop
-        # Adapters with one folder for their jobs would run each other's.
-        self._jobs_dir = tempfile.TemporaryDirectory(prefix="jobs-")
-        if "jobs_dir" not in settings.model_fields_set:
-            settings = settings.model_copy(update={"jobs_dir": self._jobs_dir.name})
+        # Adapters with one folder for their jobs would run each other's, and let in each other's keys.
+        self._folder = tempfile.TemporaryDirectory(prefix="adapter-")
+        own = {"jobs_dir": f"{self._folder.name}/jobs", "keys_db": f"{self._folder.name}/keys.db"}
+        missing = {name: path for name, path in own.items() if name not in settings.model_fields_set}
+        settings = settings.model_copy(update=missing)
         listener = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{listener.getsockname()[1]}"
         self.app = create_app(settings)
@@ -71,7 +73,7 @@ class Adapter:
     def stop(self) -> None:
         self.server.should_exit = True
         self._serving.result(WAIT_S)
-        self._jobs_dir.cleanup()
+        self._folder.cleanup()
 
 
 @pytest.fixture(scope="session")
@@ -111,6 +113,12 @@ def http(session_adapter: Adapter, triton: FakeTriton) -> Iterator[httpx.Client]
 @pytest.fixture
 def sdk(session_adapter: Adapter, triton: FakeTriton) -> Iterator[openai.OpenAI]:
     with openai.OpenAI(base_url=f"{session_adapter.url}/v1", api_key="none", max_retries=0, timeout=WAIT_S) as client:
+        yield client
+
+
+@pytest.fixture
+def claude(session_adapter: Adapter, triton: FakeTriton) -> Iterator[anthropic.Anthropic]:
+    with anthropic.Anthropic(base_url=session_adapter.url, api_key="none", max_retries=0, timeout=WAIT_S) as client:
         yield client
 
 

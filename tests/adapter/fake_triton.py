@@ -12,7 +12,8 @@ import grpc
 from tritonclient.grpc import service_pb2 as messages
 from tritonclient.grpc.service_pb2_grpc import GRPCInferenceServiceServicer, add_GRPCInferenceServiceServicer_to_server
 
-DESCRIPTION = {
+DESCRIPTION: dict[str, Any] = {
+    "version": "0.1.0",
     "checkpoint": "demo/tiny",
     "architecture": "LlamaForCausalLM",
     "device": "cpu",
@@ -20,6 +21,7 @@ DESCRIPTION = {
     "max_context": 2048,
     "max_sequences": 64,
     "num_parameters": 1_000_000,
+    "gpus": [],
 }
 USAGE = (5, 3, 2)
 
@@ -58,6 +60,11 @@ class Seen:
         return json.loads(self.inputs["sampling_parameters"])
 
     @property
+    def chat(self) -> dict[str, Any]:
+        chat: dict[str, Any] = json.loads(self.inputs["chat"])
+        return chat
+
+    @property
     def image(self) -> bytes:
         (image,) = self.inputs["image"]
         assert isinstance(image, bytes)
@@ -82,6 +89,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self.control_error: tuple[grpc.StatusCode, str] | None = None
         self.num_describes = 0
         self.describe: Reply = describe
+        self.run_task: Reply = run_task
         self.says("Hello", " world")
 
     async def start(self) -> None:
@@ -139,7 +147,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
                 self.arrived.release()
                 self.next_arrival.set()
                 self.next_arrival = asyncio.Event()
-                reply = self.reply
+                reply = self.run_task if "task" in seen.inputs else self.reply
             async for response in reply(seen, context):
                 yield response
             seen.answered = True
@@ -166,12 +174,37 @@ async def describe(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStre
     yield answer(json.dumps(DESCRIPTION))
 
 
+async def run_task(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
+    """Of a model whose tokens are bytes."""
+    text = seen.inputs.get("text_input") or seen.inputs.get("chat", "")
+    tokens = seen.inputs.get("input_ids") or list(text.encode())
+    match seen.inputs["task"]:
+        case "tokenize":
+            spelt = [chr(token) for token in tokens]
+            yield answer(json.dumps({"tokens": tokens, "token_strs": spelt, "max_context": 2048}))
+        case "detokenize":
+            yield answer(bytes(tokens).decode())
+        case "embed":
+            yield embedding([len(tokens), -0.5, 0.1], len(tokens))
+
+
+def embedding(values: Sequence[float], num_tokens: int) -> messages.ModelStreamInferResponse:
+    said = answer("", finish="stop", usage=(num_tokens, 0, 0))
+    said.infer_response.outputs.add(name="embedding")
+    said.infer_response.raw_output_contents.append(struct.pack(f"<{len(values)}f", *values))
+    return said
+
+
 def answer(
     *texts: str,
     finish: str | Sequence[str] | None = None,
     index: Sequence[int] | None = None,
     logprobs: Sequence[list[dict[str, Any]]] | None = None,
     usage: tuple[int, int, int] | None = None,
+    reasoning: str | None = None,
+    calls: Sequence[dict[str, Any]] | None = None,
+    num_reasoning_tokens: int | None = None,
+    stop_string: str | None = None,
 ) -> messages.ModelStreamInferResponse:
     """One response; the tensors' order is not the contract's, on purpose."""
     tensors: dict[str, bytes] = {}
@@ -185,6 +218,14 @@ def answer(
         tensors["choice_index"] = struct.pack(f"<{len(index)}I", *index)
     if logprobs is not None:
         tensors["logprobs"] = strings([json.dumps(entries) for entries in logprobs])
+    if reasoning is not None:
+        tensors["reasoning_content"] = strings([reasoning])
+    if calls is not None:
+        tensors["tool_calls"] = strings([json.dumps(calls)])
+    if num_reasoning_tokens is not None:
+        tensors["num_reasoning_tokens"] = struct.pack("<I", num_reasoning_tokens)
+    if stop_string is not None:
+        tensors["stop_string"] = strings([stop_string])
     return raw_answer(tensors)
 
 

@@ -15,6 +15,9 @@ import sseclient
 import uvicorn
 from fastapi import FastAPI
 
+from adapter.access.async_store import AsyncKeyStore
+from adapter.access.keys import KeyLimits
+from adapter.access.ledger import Ledger
 from adapter.documents.reader import DocumentReader
 from adapter.error_handlers import install_handlers
 from adapter.jobs.reading import Pauses
@@ -57,7 +60,8 @@ def jobs_app(
     catalog = ModelCatalog(triton, settings)
     documents = DocumentReader(settings)
     reader = PageReader(triton, settings)
-    jobs = JobService(triton, catalog, reader, documents, settings, clock=clock, pace=pace, pauses=pauses)
+    ledger = Ledger(AsyncKeyStore(Path(settings.jobs_dir) / "keys.db"), KeyLimits())
+    jobs = JobService(triton, catalog, reader, documents, ledger, settings, clock=clock, pace=pace, pauses=pauses)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

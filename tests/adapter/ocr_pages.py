@@ -19,6 +19,7 @@ USAGE_FIELDS = {
     "completion_tokens": 3,
     "total_tokens": 8,
     "prompt_tokens_details": {"cached_tokens": 2},
+    "completion_tokens_details": {"reasoning_tokens": 0},
     "prompt_cache_hit_tokens": 2,
     "prompt_cache_miss_tokens": 3,
 }
@@ -31,6 +32,7 @@ def times_usage(num_pages: int) -> dict[str, Any]:
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
         "prompt_tokens_details": {"cached_tokens": cached},
+        "completion_tokens_details": {"reasoning_tokens": 0},
         "prompt_cache_hit_tokens": cached,
         "prompt_cache_miss_tokens": prompt - cached,
     }

@@ -23,6 +23,13 @@ def test_the_document(http: httpx.Client) -> None:
     assert document["paths"].keys() == {
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
+        "/tokenize",
+        "/detokenize",
+        "/v1/gpu/info",
+        "/v1/responses",
+        "/v1/messages",
+        "/v1/messages/count_tokens",
         "/v1/models",
         "/v1/models/{model_id}",
         "/ocr",
@@ -38,10 +45,14 @@ def test_the_document(http: httpx.Client) -> None:
         "/health",
         "/health/live",
         "/health/ready",
+        "/user/balance",
+        "/metrics",
     }
-    for path, request, answer in (
-        ("/v1/chat/completions", "ChatRequest", "ChatCompletion"),
-        ("/v1/completions", "CompletionRequest", "Completion"),
+    for path, request, answer, failure in (
+        ("/v1/chat/completions", "ChatRequest", "ChatCompletion", "ErrorResponse"),
+        ("/v1/completions", "CompletionRequest", "Completion", "ErrorResponse"),
+        ("/v1/responses", "ResponsesRequest", "ResponseAnswer", "ErrorResponse"),
+        ("/v1/messages", "MessagesRequest", "MessageAnswer", "MessagesErrorResponse"),
     ):
         operation = document["paths"][path]["post"]
         body = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -52,7 +63,7 @@ def test_the_document(http: httpx.Client) -> None:
         assert content["application/json"]["schema"] == {"$ref": f"#/components/schemas/{answer}"}
         assert "text/event-stream" in content
         error = operation["responses"]["default"]["content"]["application/json"]["schema"]
-        assert error == {"$ref": "#/components/schemas/ErrorResponse"}
+        assert error == {"$ref": f"#/components/schemas/{failure}"}
     assert "HTTPValidationError" not in document["components"]["schemas"]
 
 
@@ -61,6 +72,11 @@ def test_the_document(http: httpx.Client) -> None:
     [
         ("/v1/chat/completions", "ChatRequest"),
         ("/v1/completions", "CompletionRequest"),
+        ("/v1/embeddings", "EmbeddingRequest"),
+        ("/tokenize", "TokenizeRequest"),
+        ("/detokenize", "DetokenizeRequest"),
+        ("/v1/responses", "ResponsesRequest"),
+        ("/v1/messages", "MessagesRequest"),
         ("/ocr", "OcrRequest"),
         ("/ocr/batch", "BatchRequest"),
     ],

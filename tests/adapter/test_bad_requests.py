@@ -28,7 +28,7 @@ JSON = {"content-type": "application/json"}
         ({"messages": ["hi"]}, "messages.0", "must be an object"),
         ({"messages": [USER, {"role": "user"}]}, "messages.1.content", "is required"),
         ({"messages": [USER, {"role": "user", "content": None}]}, "messages.1.content", "is required"),
-        ({"messages": [{"role": "tool", "content": "x", "tool_call_id": "1"}]}, "messages.0.role", '"tool" is not'),
+        ({"messages": [{"role": "function", "content": "x"}]}, "messages.0.role", '"function" is not'),
         ({"messages": [{"content": "x"}]}, "messages.0.role", "is required"),
         ({"messages": [{"role": "user", "content": 5}]}, "messages.0.content", "must be a valid string"),
         ({"messages": [{"role": "user", "content": ["x"]}]}, "messages.0.content.0", "must be an object"),
@@ -43,7 +43,7 @@ JSON = {"content-type": "application/json"}
             "is required",
         ),
         ({"messages": [USER | {"weight": 1}]}, "messages.0.weight", "is not supported"),
-        ({"messages": [USER | {"tool_calls": [{}]}]}, "messages.0.tool_calls", "is not supported"),
+        ({"messages": [USER | {"tool_calls": [{}]}]}, "messages.0.tool_calls.0.id", "is required"),
         ({"messages": [USER | {"refusal": "no"}]}, "messages.0.refusal", "is not supported"),
         (
             {"messages": [USER | {"name": "ann"}, USER | {"name": "bob"}]},
@@ -59,8 +59,8 @@ JSON = {"content-type": "application/json"}
             "differs from max_tokens",
         ),
         ({"messages": [USER], "max_completion_tokens": 0}, "max_completion_tokens", "greater than or equal to 1"),
-        ({"messages": [USER], "tools": [{"type": "function"}]}, "tools", "is not supported by this server"),
-        ({"messages": [USER], "tool_choice": "required"}, "tool_choice", '"required" is not supported; use "none"'),
+        ({"messages": [USER], "tools": [{"type": "function"}]}, "tools.0.function", "is required"),
+        ({"messages": [USER], "tool_choice": "required"}, "tool_choice", "is only for requests with tools"),
         ({"messages": [USER], "prompt": "x"}, "prompt", "is not supported"),
     ],
 )
@@ -86,7 +86,7 @@ def test_chat(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], para
         ({"prompt": "a", "logprobs": 6}, "logprobs", "must be less than or equal to 5"),
         ({"prompt": "a", "logprobs": True}, "logprobs", "must be a valid integer"),
         ({"prompt": "a", "best_of": 2}, "best_of", "must be equal to n"),
-        ({"prompt": "a", "echo": True}, "echo", "true is not supported; use false"),
+        ({"prompt": "a", "echo": "yes"}, "echo", "must be a valid boolean"),
     ],
 )
 def test_completions(http: httpx.Client, triton: FakeTriton, body: dict[str, Any], param: str, sentence: str) -> None:
@@ -159,10 +159,10 @@ def test_an_unknown_model(http: httpx.Client, path: str) -> None:
 
 
 def test_an_unknown_path(http: httpx.Client) -> None:
-    response = http.post("/v1/embeddings", json={})
+    response = http.post("/v1/moderations", json={})
     assert response.status_code == 404
     assert response.json()["error"] == {
-        "message": "There is nothing at POST /v1/embeddings.",
+        "message": "There is nothing at POST /v1/moderations.",
         "type": "invalid_request_error",
         "param": None,
         "code": "not_found",

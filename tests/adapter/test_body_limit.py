@@ -72,6 +72,8 @@ async def test_a_client_that_goes_in_the_middle() -> None:
         ("/v1/ocr", 3),
         ("/v1/chat/completions", 1),
         ("/v1/completions", 1),
+        ("/v1/responses", 1),
+        ("/v1/messages", 1),
         ("/ocrs", 1),
     ],
 )
@@ -82,13 +84,16 @@ async def test_the_limit_by_path(path: str, num_mebibytes: int) -> None:
 
 
 @pytest.mark.parametrize("cut", range(10))
-async def test_a_chat_with_an_image_may_be_larger(cut: int) -> None:
+@pytest.mark.parametrize(
+    ("path", "mark"),
+    [("/v1/chat/completions", b"image_url"), ("/v1/responses", b"image_url"), ("/v1/messages", b"base64")],
+)
+async def test_a_chat_with_an_image_may_be_larger(cut: int, path: str, mark: bytes) -> None:
     """Wherever the name of the part falls between two chunks."""
-    mark = b"image_url"
     chunks = [bytes(MEBIBYTE), mark[:cut], mark[cut:], bytes(MEBIBYTE)]
-    assert (await pass_through(iter([*filter(None, chunks), b""]), "/v1/chat/completions"))[1] == []
+    assert (await pass_through(iter([*filter(None, chunks), b""]), path))[1] == []
     chunks += [bytes(MEBIBYTE)]
-    assert await pass_through(iter([*filter(None, chunks), b""]), "/v1/chat/completions") == ([], [413])
+    assert await pass_through(iter([*filter(None, chunks), b""]), path) == ([], [413])
 
 
 async def test_it_is_held_once() -> None:

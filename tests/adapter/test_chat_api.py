@@ -38,6 +38,7 @@ def test_the_whole_answer_has_openai_s_shape(http: httpx.Client) -> None:
     body = response.json()
     assert re.fullmatch("chatcmpl-[0-9a-f]{32}", body.pop("id"))
     assert body.pop("created") > 1_700_000_000
+    body.pop("system_fingerprint")
     assert body == {
         "object": "chat.completion",
         "model": "deepseek-coder",
@@ -54,6 +55,7 @@ def test_the_whole_answer_has_openai_s_shape(http: httpx.Client) -> None:
             "completion_tokens": 3,
             "total_tokens": 8,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
             "prompt_cache_hit_tokens": 2,
             "prompt_cache_miss_tokens": 3,
         },
@@ -65,6 +67,7 @@ def test_the_stream_is_role_then_text_then_finish_then_done(http: httpx.Client) 
     assert done == DONE
     assert len({chunk.pop("id") for chunk in chunks}) == 1
     assert len({chunk.pop("created") for chunk in chunks}) == 1
+    assert len({chunk.pop("system_fingerprint") for chunk in chunks}) == 1
 
     def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": finish_reason}

@@ -2,7 +2,7 @@
 
 import io
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -91,3 +91,15 @@ def test_what_the_model_refuses(triton: FakeTriton, url: str, capsys: pytest.Cap
     triton.fails(grpc.StatusCode.INVALID_ARGUMENT, "text_input: is too long")
     assert main(["a.png", "--url", url]) == 1
     assert capsys.readouterr().err.endswith("is too long\n")
+
+
+def test_a_server_that_asks_for_a_key(
+    serve: Callable[..., httpx.Client], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    url = str(serve(api_key=["a-configured-key"]).base_url)
+    monkeypatch.delenv("OCR_API_KEY", raising=False)
+    assert main(["a.png", "--url", url]) == 1
+    assert "This server asks for an API key" in capsys.readouterr().err
+    assert main(["a.png", "--url", url, "--api-key", "a-configured-key"]) == 0
+    monkeypatch.setenv("OCR_API_KEY", "a-configured-key")
+    assert main(["a.png", "--url", url]) == 0

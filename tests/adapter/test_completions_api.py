@@ -25,6 +25,7 @@ def test_the_whole_answer_has_openai_s_shape(http: httpx.Client) -> None:
     body = http.post(PATH, json={"prompt": "once"}).json()
     assert re.fullmatch("cmpl-[0-9a-f]{32}", body.pop("id"))
     assert body.pop("created") > 1_700_000_000
+    body.pop("system_fingerprint")
     assert body == {
         "object": "text_completion",
         "model": "deepseek-coder",
@@ -34,6 +35,7 @@ def test_the_whole_answer_has_openai_s_shape(http: httpx.Client) -> None:
             "completion_tokens": 3,
             "total_tokens": 8,
             "prompt_tokens_details": {"cached_tokens": 2},
+            "completion_tokens_details": {"reasoning_tokens": 0},
             "prompt_cache_hit_tokens": 2,
             "prompt_cache_miss_tokens": 3,
         },
@@ -47,6 +49,7 @@ def test_the_stream(http: httpx.Client, triton: FakeTriton) -> None:
     assert done == DONE
     assert len({chunk.pop("id") for chunk in chunks}) == 1
     assert len({chunk.pop("created") for chunk in chunks}) == 1
+    assert len({chunk.pop("system_fingerprint") for chunk in chunks}) == 1
 
     def chunk(text: str, finish_reason: str | None = None) -> dict[str, Any]:
         choice = {"index": 0, "text": text, "logprobs": None, "finish_reason": finish_reason}
@@ -106,6 +109,7 @@ def test_prompts_and_choices_share_one_numbering(
         "completion_tokens": 3 * num_prompts,
         "total_tokens": 8 * num_prompts,
         "prompt_tokens_details": {"cached_tokens": 2 * num_prompts},
+        "completion_tokens_details": {"reasoning_tokens": 0},
         "prompt_cache_hit_tokens": 2 * num_prompts,
         "prompt_cache_miss_tokens": 3 * num_prompts,
     }

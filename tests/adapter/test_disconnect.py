@@ -10,7 +10,12 @@ from tests.adapter.conftest import WAIT_S, Adapter
 from tests.adapter.fake_triton import FakeTriton
 
 CHAT = ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})
+RESPONSES = ("/v1/responses", {"input": "hi"})
+MESSAGES = ("/v1/messages", {"max_tokens": 9, "messages": [{"role": "user", "content": "hi"}]})
 COMPLETIONS = ("/v1/completions", {"prompt": ["a", "b", "c"]})
+
+ALL = [CHAT, COMPLETIONS, RESPONSES, MESSAGES]
+IDS = ["chat", "three prompts", "response", "message"]
 
 
 def connect(adapter: Adapter, path: str, body: dict[str, Any]) -> socket.socket:
@@ -26,7 +31,7 @@ def connect(adapter: Adapter, path: str, body: dict[str, Any]) -> socket.socket:
 
 
 @pytest.mark.parametrize("streamed", [False, True])
-@pytest.mark.parametrize(("path", "body"), [CHAT, COMPLETIONS], ids=["chat", "three prompts"])
+@pytest.mark.parametrize(("path", "body"), ALL, ids=IDS)
 def test_before_the_first_response(
     session_adapter: Adapter, triton: FakeTriton, path: str, body: dict[str, Any], streamed: bool
 ) -> None:
@@ -39,7 +44,7 @@ def test_before_the_first_response(
     assert all(seen.cancelled.wait(WAIT_S) for seen in triton.seen)
 
 
-@pytest.mark.parametrize(("path", "body"), [CHAT, COMPLETIONS], ids=["chat", "three prompts"])
+@pytest.mark.parametrize(("path", "body"), ALL, ids=IDS)
 def test_in_the_middle_of_a_stream(
     session_adapter: Adapter, triton: FakeTriton, path: str, body: dict[str, Any]
 ) -> None:

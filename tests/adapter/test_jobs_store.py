@@ -278,7 +278,8 @@ def test_what_has_ended_expires(store: JobStore, clock: Clock) -> None:
 def test_an_older_schema_is_upgraded(path: Path, store: JobStore) -> None:
     add(store, "a")
     with sqlite3.connect(path) as connection:
-        connection.execute("ALTER TABLE jobs DROP COLUMN num_takeovers")
+        for column in ("num_takeovers", "key_id"):
+            connection.execute(f"ALTER TABLE jobs DROP COLUMN {column}")
         connection.execute("PRAGMA user_version = 1")
     connection.close()
     upgraded = JobStore(path)

@@ -1,5 +1,6 @@
 """`/v1/models` and `/health`: what Triton says of its models, and what the models say of themselves."""
 
+import json
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
@@ -7,8 +8,8 @@ import httpx
 import openai
 from grpc import StatusCode
 
-from adapter.triton_client import Description
-from tests.adapter.fake_triton import DESCRIPTION, FakeTriton, Gate, Seen, answer, describe
+from adapter.description import Description, Gpu
+from tests.adapter.fake_triton import DESCRIPTION, FakeTriton, Gate, Reply, Seen, answer, describe
 
 MODEL = {"id": "deepseek-coder", "object": "model", "created": 1698883200, "owned_by": "deepseek"}
 HEALTHY: dict[str, Any] = {
@@ -18,6 +19,8 @@ HEALTHY: dict[str, Any] = {
     "device": "cpu",
     "dtype": "bfloat16",
     "max_context": 2048,
+    "gpus": 0,
+    "nvidia_5090": False,
     "triton": "ready",
     "models": [
         {
@@ -34,7 +37,8 @@ HEALTHY: dict[str, Any] = {
     ],
 }
 UNKNOWN = dict.fromkeys(["checkpoint", "device", "dtype", "max_context"])
-UNDESCRIBED = HEALTHY | UNKNOWN | {"models": [model | UNKNOWN for model in HEALTHY["models"]]}
+NO_GPUS_KNOWN = dict.fromkeys(["gpus", "nvidia_5090"])
+UNDESCRIBED = HEALTHY | UNKNOWN | NO_GPUS_KNOWN | {"models": [model | UNKNOWN for model in HEALTHY["models"]]}
 NOT_LOADED = "The model is not loaded, or is restarting."
 
 
@@ -104,7 +108,6 @@ def test_triton_is_away(serve: Callable[..., httpx.Client], triton: FakeTriton) 
 
 
 def test_a_busy_model_is_healthy(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
-    http = serve()
     gate = Gate(triton.loop)
 
     async def slow(seen: Seen, context: Any) -> AsyncIterator[Any]:
@@ -113,6 +116,7 @@ def test_a_busy_model_is_healthy(serve: Callable[..., httpx.Client], triton: Fak
             yield response
 
     triton.describe = slow
+    http = serve()
     response = http.get("/health")
     assert (response.status_code, response.json()) == (200, UNDESCRIBED)
     gate.open()
@@ -121,13 +125,12 @@ def test_a_busy_model_is_healthy(serve: Callable[..., httpx.Client], triton: Fak
 
 
 def test_a_full_queue_is_healthy(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
-    http = serve()
-
     async def full(seen: Seen, context: Any) -> AsyncIterator[Any]:
         await context.abort(StatusCode.UNAVAILABLE, "Exceeds maximum queue size")
         yield
 
     triton.describe = full
+    http = serve()
     assert http.get("/health").json() == UNDESCRIBED
     triton.describe = describe
     assert http.get("/health").json() == HEALTHY
@@ -153,8 +156,6 @@ def test_another_model_than_the_default(serve: Callable[..., httpx.Client], trit
 
 
 def test_a_model_that_cannot_describe_itself(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
-    http = serve()
-
     async def odd(seen: Seen, context: Any) -> AsyncIterator[Any]:
         yield answer('{"checkpoint": "x"}')
 
@@ -166,6 +167,8 @@ def test_a_model_that_cannot_describe_itself(serve: Callable[..., httpx.Client],
         return
         yield
 
+    triton.describe = odd
+    http = serve()
     for triton.describe, reason in ((odd, "broke off"), (dead, NOT_LOADED), (silent, "broke off")):
         response = http.get("/health")
         assert response.status_code == 503
@@ -175,3 +178,64 @@ def test_a_model_that_cannot_describe_itself(serve: Callable[..., httpx.Client],
 
 def test_the_description_has_all_that_the_contract_names() -> None:
     assert set(Description.__slots__) == DESCRIPTION.keys()
+    assert set(Gpu.__slots__) == GPU.keys()
+
+
+GPU: dict[str, Any] = {
+    "index": 0,
+    "uuid": "GPU-b",
+    "name": "NVIDIA GeForce RTX 5090",
+    "total_bytes": 32 * 2**30,
+    "free_bytes": int(28.5 * 2**30),
+    "compute_capability": "12.0",
+    "driver_version": "570.86.16",
+    "cuda_version": "12.8",
+}
+OTHER_GPU = GPU | {"index": 1, "uuid": "GPU-a", "name": "NVIDIA H100 80GB HBM3", "driver_version": None}
+
+
+def on_gpus(**gpus: list[dict[str, Any]]) -> Reply:
+    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        yield answer(json.dumps(DESCRIPTION | {"device": "cuda", "gpus": gpus[seen.model]}))
+
+    return reply
+
+
+def test_each_gpu_is_told_once(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
+    triton.describe = on_gpus(coder=[GPU], ocr=[OTHER_GPU, GPU])
+    http = serve()
+    shown = {
+        "id": 0,
+        "name": "NVIDIA GeForce RTX 5090",
+        "total_memory_gb": 32.0,
+        "free_memory_gb": 28.5,
+        "compute_capability": "12.0",
+        "driver_version": "570.86.16",
+        "cuda_version": "12.8",
+        "is_nvidia_5090": True,
+        "is_nvidia_4090": False,
+        "models": ["deepseek-coder", "deepseek-ocr"],
+    }
+    other = shown | {"id": 1, "name": "NVIDIA H100 80GB HBM3", "driver_version": None, "is_nvidia_5090": False}
+    assert http.get("/v1/gpu/info").json() == {"gpus": [shown, other | {"models": ["deepseek-ocr"]}]}
+    health = http.get("/health").json()
+    assert (health["gpus"], health["nvidia_5090"]) == (2, True)
+
+
+def test_on_cpu_there_are_no_gpus(http: httpx.Client) -> None:
+    assert http.get("/v1/gpu/info").json() == {"gpus": []}
+
+
+def test_gpus_of_the_models_that_answer(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
+    tell = on_gpus(coder=[GPU])
+
+    async def only_the_coder(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        if seen.model != "coder":
+            await context.abort(StatusCode.UNAVAILABLE, "Request for unknown model: 'ocr' is not found")
+        async for response in tell(seen, context):
+            yield response
+
+    triton.describe = only_the_coder
+    assert [gpu["models"] for gpu in serve().get("/v1/gpu/info").json()["gpus"]] == [["deepseek-coder"]]
+    response = serve(triton_url="127.0.0.1:1").get("/v1/gpu/info")
+    assert (response.status_code, response.json()["error"]["code"]) == (503, "unavailable")

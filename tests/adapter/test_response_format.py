@@ -90,7 +90,7 @@ def test_a_schema_that_is_nested_too_deep(http: httpx.Client, triton: FakeTriton
     for _ in range(300):
         schema = {"items": schema}
     body = {"messages": MESSAGES, "response_format": format_of(schema=schema)}
-    assert http.post(PATH, json=body).json()["error"]["param"] == "guided_json"
+    assert http.post(PATH, json=body).json()["error"]["param"] == "response_format.json_schema.schema"
 
 
 def test_the_ocr_model_s_rule_against_loops_is_not_put_beside_a_form(http: httpx.Client, triton: FakeTriton) -> None:

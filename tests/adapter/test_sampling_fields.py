@@ -51,20 +51,25 @@ ARRIVE = [
 ]
 # Read by the adapter itself; each has a test of its own.
 ADAPTER_FIELDS = {"model", "stream", "stream_options", "messages", "prompt", "max_completion_tokens", "logprobs"}
-ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs", "suffix", "continue_final_message", "add_generation_prompt"}
+ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs", "suffix", "echo", "continue_final_message", "add_generation_prompt"}
+ADAPTER_FIELDS |= {"thinking", "reasoning_effort", "chat_template_kwargs"}
 INERT = {
     "user": "u",
     "metadata": {"a": "b"},
     "store": False,
     "safety_identifier": "s",
     "prompt_cache_key": "k",
+    "prompt_cache_retention": "24h",
+    "prompt_cache_options": {"a": 1},
+    "prediction": {"type": "content", "content": "x"},
     "service_tier": "auto",
+    "modalities": ["text"],
+    "verbosity": "medium",
     "parallel_tool_calls": True,
     "response_format": {"type": "text"},
     "tools": [],
     "tool_choice": "none",
     "best_of": 1,
-    "echo": False,
 }
 
 

@@ -20,6 +20,7 @@ FIXED_SETTINGS = {
     "ADAPTER_PORT=8000",
     "ADAPTER_TRITON_URL=triton:8001",
     "ADAPTER_JOBS_DIR=/var/lib/deepseek/jobs",
+    "ADAPTER_KEYS_DB=/var/lib/deepseek/keys/keys.db",
 }
 
 Instructions = dict[str, list[tuple[str, str]]]
@@ -132,7 +133,9 @@ def test_ports_agree(compose: dict[str, Any], dockerfiles: Instructions) -> None
     assert f"ADAPTER_TRITON_URL=triton:{ports[1]}" in adapter["environment"]
     assert f"ADAPTER_PORT={dict(dockerfiles['adapter'])['EXPOSE']}" in adapter["environment"]
     assert adapter["ports"] == ["${ADAPTER_HOST:-0.0.0.0}:${ADAPTER_PORT:-8000}:8000"]
-    assert "http://localhost:8000/health/ready" in adapter["healthcheck"]["test"][-1]
+    check = adapter["healthcheck"]["test"][-1]
+    assert "'localhost:8000'" in check and "'/health/ready'" in check
+    compile(check, "healthcheck", "exec")
 
 
 def test_only_the_adapter_is_reachable_from_outside_unless_asked_for(compose: dict[str, Any]) -> None:

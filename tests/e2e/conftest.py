@@ -14,11 +14,14 @@ import openai
 import pytest
 from PIL import Image
 
-from tests.checkpoints import save_checkpoint, save_ocr_checkpoint
+from tests.checkpoints import save_checkpoint, save_ocr_checkpoint, train_tokenizer
 from tests.e2e.stack import PROJECT, Stack
+from tests.engine.chat_templates import R1, R1_TOKENS
 
 ARCHITECTURES = ("llama", "qwen2", "deepseek_v2")
 OCR_ARCHITECTURE = "deepseek_ocr"
+REASONER = "reasoner"
+"""Random weights with DeepSeek-R1's chat template: thinks, and calls functions in DeepSeek's form."""
 
 
 def add_model(
@@ -58,6 +61,13 @@ def short_dir() -> Iterator[Path]:
 def checkpoints(short_dir: Path) -> dict[str, Path]:
     folder = short_dir / "checkpoints"
     texts = {name: save_checkpoint(name, folder / name) for name in ARCHITECTURES}
+    reasoner = save_checkpoint("llama", folder / REASONER)
+    config = json.loads((reasoner / "config.json").read_text())
+    (reasoner / "config.json").write_text(json.dumps(config | {"max_position_embeddings": 1024}))
+    tokenizer = train_tokenizer(R1_TOKENS)
+    tokenizer.chat_template = R1
+    tokenizer.save_pretrained(reasoner)
+    texts[REASONER] = reasoner
     return texts | {OCR_ARCHITECTURE: save_ocr_checkpoint(OCR_ARCHITECTURE, folder / OCR_ARCHITECTURE)}
 
 
@@ -68,14 +78,14 @@ def stack(short_dir: Path, checkpoints: dict[str, Path]) -> Iterator[Stack]:
     add_model(repository, "coder", checkpoint=str(PROJECT / "demo" / "coder"), cache_gib=1.0)
     add_model(repository, "ocr", original="ocr", checkpoint=str(PROJECT / "demo" / "ocr"), cache_gib=0.5)
     small = {"dtype": "float32", "cache_gib": 0.1, "max_step_tokens": 64}
-    for name in ARCHITECTURES:
+    for name in (*ARCHITECTURES, REASONER):
         add_model(repository, name, checkpoint=str(checkpoints[name]), **small)
     exact = {**small, "max_step_tokens": 200, "max_step_views": 8}
     add_model(repository, OCR_ARCHITECTURE, original="ocr", checkpoint=str(checkpoints[OCR_ARCHITECTURE]), **exact)
     one_at_a_time = {"max_sequences": 1, "max_context": None, "cache_gib": 0.1}
     add_model(repository, "narrow", checkpoint=str(checkpoints["llama"]), queue_size=2, **one_at_a_time)
     models = {"deepseek-coder": "coder", "deepseek-ocr": "ocr"}
-    models |= {name: name for name in (*ARCHITECTURES, OCR_ARCHITECTURE, "narrow")}
+    models |= {name: name for name in (*ARCHITECTURES, REASONER, OCR_ARCHITECTURE, "narrow")}
     stack = Stack(short_dir / "run", MODEL_REPOSITORY=str(repository), ADAPTER_MODELS=json.dumps(models))
     stack.up()
     yield stack

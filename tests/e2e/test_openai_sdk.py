@@ -226,6 +226,48 @@ def first_token(text: str) -> int:
     return int(tokenizer.encode(text, add_special_tokens=False)[0])
 
 
+def test_embeddings(client: openai.OpenAI) -> None:
+    """Of the demo: a text is nearest to itself, alone or among others."""
+    texts = ["def add(a, b):\n    return a + b\n", "def add(x, y):\n    return x + y\n", "import os\nimport sys\n"]
+    several = client.embeddings.create(model=MODEL, input=texts)
+    plain = client.embeddings.create(model=MODEL, input=texts[0], encoding_format="float")
+    add, same, other = (item.embedding for item in several.data)
+
+    def likeness(a: list[float], b: list[float]) -> float:
+        return sum(x * y for x, y in zip(a, b, strict=True))
+
+    assert likeness(add, add) == pytest.approx(1, abs=1e-5)
+    assert likeness(add, plain.data[0].embedding) == pytest.approx(1, abs=1e-3)  # batches round otherwise
+    assert likeness(add, same) > likeness(add, other)
+    assert several.usage.total_tokens > plain.usage.total_tokens > 0
+    with pytest.raises(openai.BadRequestError, match="makes no embeddings") as caught:
+        client.embeddings.create(model="deepseek-ocr", input="a")
+    assert caught.value.param == "model"
+
+
+def test_tokens_and_what_they_say(client: openai.OpenAI, http: httpx.Client) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(PROJECT / "demo" / "coder")
+    text = "def add(a, b):\n"
+    tokens = http.post("/tokenize", json={"prompt": text, "add_special_tokens": False}).json()
+    assert tokens["tokens"] == tokenizer.encode(text, add_special_tokens=False)
+    assert http.post("/detokenize", json={"tokens": tokens["tokens"]}).json() == {"prompt": text}
+    chat = http.post("/tokenize", json={"messages": QUESTION}).json()
+    answer = client.chat.completions.create(model=MODEL, messages=QUESTION, max_tokens=1)
+    assert answer.usage
+    assert chat["count"] == answer.usage.prompt_tokens
+
+
+def test_a_completion_begins_with_its_prompt_if_it_shall(client: openai.OpenAI) -> None:
+    options: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 12}
+    prompt = "def add(a, b):\n"
+    plain = client.completions.create(prompt=prompt, **options)
+    ids = AutoTokenizer.from_pretrained(PROJECT / "demo" / "coder").encode(prompt)
+    for given in (prompt, ids):
+        chunks = client.completions.create(prompt=given, echo=True, stream=True, **options)
+        assert "".join(chunk.choices[0].text for chunk in chunks).endswith(prompt + plain.choices[0].text)
+    assert (plain.system_fingerprint or "").startswith("fp_")
+
+
 def test_models(client: openai.OpenAI) -> None:
     ids = {MODEL, "deepseek-ocr", *ARCHITECTURES, OCR_ARCHITECTURE, "narrow"}
     assert {model.id for model in client.models.list()} == ids

@@ -44,11 +44,19 @@ def test_there_is_a_curl_for_each_endpoint() -> None:
     assert {path[1] for path in paths if path} == {
         "/v1/chat/completions",
         "/v1/completions",
+        "/v1/embeddings",
+        "/tokenize",
+        "/detokenize",
+        "/v1/gpu/info",
+        "/v1/responses",
+        "/v1/messages",
         "/v1/models",
         "/v1/models/deepseek-coder",
         "/health",
         "/health/live",
         "/health/ready",
+        "/metrics",
+        "/user/balance",
         "/ocr",
         "/ocr/file",
         "/ocr/stream",
@@ -61,7 +69,9 @@ def test_there_is_a_curl_for_each_endpoint() -> None:
 @pytest.mark.parametrize("curl", CURLS, ids=lambda curl: curl.split()[1].rsplit("8000")[-1])
 def test_the_curl_examples_answer(stack: Stack, curl: str) -> None:
     command = curl.replace("curl ", "curl --silent --fail-with-body ", 1).replace("http://localhost:8000", stack.url)
-    assert run(["bash", "-c", command]).startswith("data: " if "/ocr/stream" in curl else "{")
+    begin = {"/ocr/stream": "data: ", "/metrics": "# HELP"}
+    begun = next((begun for path, begun in begin.items() if path in curl), "{")
+    assert run(["bash", "-c", command]).startswith(begun)
 
 
 def test_the_printed_curl_gives_a_function_that_sorts(stack: Stack) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.e2e.stack import Stack
 from tests.e2e.triton_grpc import describe, infer
@@ -46,6 +49,30 @@ def test_choices_come_in_columns(stack: Stack) -> None:
     assert texts == dict(zip(whole["choice_index"], whole["text_output"], strict=True))
 
 
+def test_every_response_may_tell_what_was_used_so_far(stack: Stack) -> None:
+    said = infer(stack, text_input="def add(a, b):", sampling_parameters=GREEDY, continuous_usage=True)
+    so_far = [response["num_output_tokens"][0] for response in said]
+    assert so_far == sorted(so_far)
+    assert so_far[0] < so_far[-1] == 10
+    assert len({response["num_input_tokens"][0] for response in said}) == 1
+
+
+def test_thoughts_and_calls_have_outputs_of_their_own(stack: Stack) -> None:
+    chat = {
+        "messages": [{"role": "user", "content": "hi"}],
+        "tools": [{"type": "function", "function": {"name": "now"}}],
+        "tool_choice": "required",
+        "parallel_tool_calls": False,
+    }
+    params = {"max_tokens": 60, "seed": 1}
+    [said] = infer(stack, "reasoner", chat=chat, sampling_parameters=params, stream=False)
+    [call] = json.loads(said["tool_calls"][0])
+    assert call == {"index": 0, "name": "now", "arguments": "{}"}
+    assert said["reasoning_content"][0]
+    assert 0 < said["num_reasoning_tokens"][0] < said["num_output_tokens"][0]
+    assert said["text_output"] == [b""]
+
+
 def test_outputs_can_be_switched_off_as_with_vllms_backend(stack: Stack) -> None:
     off = {f"return_{name}": False for name in ("finish_reason", "num_input_tokens", "num_output_tokens", "logprobs")}
     *_, last = infer(stack, text_input="def", sampling_parameters={**GREEDY, "logprobs": 1}, **off)
@@ -72,8 +99,31 @@ def test_a_prompt_that_begins_like_another_is_counted_as_cached(stack: Stack) ->
     assert [stack.metric(name, "qwen2") for name in names] == [before[0] + 101, before[1] + 96]
 
 
+def test_a_prompt_and_its_tokens(stack: Stack, checkpoints: dict[str, Path]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(checkpoints["llama"])
+    text = "def add(a, b): 🙂"
+    [said] = infer(stack, "llama", task="tokenize", text_input=text)
+    answer = json.loads(said["text_output"][0])
+    assert answer["tokens"] == tokenizer.encode(text)
+    assert answer["max_context"] == 256
+    [said] = infer(stack, "llama", task="detokenize", input_ids=answer["tokens"])
+    assert said["text_output"][0].decode() == text
+
+
+def test_embeddings_are_transformers_hidden_states(stack: Stack, checkpoints: dict[str, Path]) -> None:
+    model = AutoModelForCausalLM.from_pretrained(checkpoints["llama"], dtype=torch.float32)
+    prompt = [2 + i % 300 for i in range(150)]
+    with torch.inference_mode():
+        mean = model.get_decoder()(torch.tensor([prompt])).last_hidden_state[0].mean(0)
+    for _ in range(2):
+        [said] = infer(stack, "llama", task="embed", input_ids=prompt)
+        assert said["embedding"] == pytest.approx((mean / mean.norm()).tolist(), abs=2e-5)
+        assert (said["num_input_tokens"], said["num_cached_tokens"]) == ([150], [0])
+
+
 def test_describe(stack: Stack) -> None:
     description = describe(stack, "llama")
+    assert description["gpus"] == []
     assert description["architecture"] == "LlamaForCausalLM"
     assert (description["dtype"], description["max_context"]) == ("float32", 256)
 
@@ -90,6 +140,9 @@ def test_describe(stack: Stack) -> None:
         ({"text_input": "a", "sampling_parameters": {"best": 1}}, "best: no such sampling parameter"),
         ({"text_input": "a", "exclude_input_in_output": False}, "exclude_input_in_output: false needs"),
         ({"text_input": "a", "sampling_parameters": {"n": 17}}, "n: 17 choices exceed the 16"),
+        ({"text_input": "a", "task": "translate"}, "task: there is no task 'translate'"),
+        ({"text_input": "a", "task": "embed", "stream": False}, "stream: it means nothing to the task embed"),
+        ({"text_input": "a", "add_special_tokens": False}, "add_special_tokens: it is for the task tokenize"),
     ],
 )
 def test_a_bad_request_is_refused_by_name(stack: Stack, inputs: dict[str, Any], says: str) -> None:

@@ -12,6 +12,7 @@ import tritonclient.grpc as triton
 from tests.e2e.stack import Stack
 
 TYPES = {name: "BYTES" for name in ("text_input", "chat", "sampling_parameters", "image", "image_parameters")}
+TYPES["task"] = "BYTES"
 TYPES["input_ids"] = "INT32"
 
 

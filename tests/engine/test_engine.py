@@ -113,6 +113,7 @@ def test_stop_string_across_tokens_never_shows(start_engine: StartEngine) -> Non
     stopped = greedy(engine, stop=[stop])
     assert stopped.finish_reasons[0] == "stop"
     assert stopped.text() == full[: full.index(stop)]
+    assert stopped.outputs[-1].stop_string == stop
     assert greedy(engine, stop=[full + "more"]).text() == full  # held back to the end, then shown
 
 
@@ -126,6 +127,7 @@ def test_stop_token_and_the_end_token(start_engine: StartEngine) -> None:
     end = TOKENIZER.convert_tokens_to_ids(EOS)
     ended = greedy(engine, logit_bias={str(end): 100}, ignore_eos=False)
     assert (ended.text(), ended.num_tokens(), ended.finish_reasons[0]) == ("", 1, "stop")
+    assert ended.outputs[-1].stop_string is None
     assert greedy(engine, logit_bias={str(end): 100}).finish_reasons[0] == "length"
     late = greedy(engine, logit_bias={str(end): 100}, ignore_eos=False, min_tokens=5)
     assert (late.num_tokens(), late.finish_reasons[0]) == (6, "stop")

@@ -18,11 +18,13 @@ from torch import Tensor
 from engine import kernels, loops
 from engine.linear import Linear
 from engine.loop import Engine
+from engine.sampler import unpacked
 from tests.engine.recorder import Recorder
 
 LOOPS: tuple[Any, ...] = (
     loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
-    loops.multiply_heads, loops.see_shared, loops.argmax,
+    loops.multiply_heads, loops.see_shared, loops.argmax, loops.draw, loops.forbid, loops.to_int8,
+    loops.linear_rows_int8,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
 ALONE = np.empty((0, 2), np.int64), np.empty(0, np.int64)
@@ -297,3 +299,16 @@ def test_nothing_is_compiled_while_requests_are_served(
     for case in cases:
         case.wait()
     assert num_compiled() == before > 0
+
+
+@pytest.mark.parametrize("size", [31, 32, 100])
+def test_what_is_forbidden_is_what_has_no_bit(size: int) -> None:
+    logits = torch.randn(5, size)
+    masks = torch.randint(-(2**31), 2**31, (3, (size + 31) // 32), dtype=torch.int64).to(torch.int32)
+    masks[0], masks[1] = -1, 0
+    rows = [4, 0, 2]
+    expected = logits.clone()
+    for row, may_come in zip(rows, unpacked(masks, size), strict=True):
+        expected[row, ~may_come] = -torch.inf
+    kernels.forbid(logits, torch.tensor(rows), masks)
+    assert torch.equal(logits, expected)

@@ -23,11 +23,12 @@ def error(found: Tensor, expected: Tensor) -> float:
     return float((found.float() - expected).norm() / expected.norm())
 
 
-@pytest.mark.parametrize("num_rows", [1, 3, 40, 130])
+@pytest.mark.parametrize("num_rows", [1, 3, 16, 40, 130])
+@pytest.mark.parametrize("size", [96, 128, 32])
 @pytest.mark.parametrize(("kind", "tolerance"), [(Linear, 0.005), (Int8Linear, 0.02)])
-def test_close_to_float32(kind: type[nn.Module], tolerance: float, num_rows: int) -> None:
+def test_close_to_float32(kind: type[nn.Module], tolerance: float, size: int, num_rows: int) -> None:
     torch.manual_seed(0)
-    weight, bias, x = torch.randn(96, 64), torch.randn(96), torch.randn(num_rows, 64)
+    weight, bias, x = torch.randn(size, 192), torch.randn(size), torch.randn(num_rows, 192)
     layer = kind(weight.bfloat16(), bias.bfloat16())
     found = layer(x.bfloat16())
     assert len(found) == num_rows
@@ -68,7 +69,7 @@ def test_a_model_in_int8_writes_code_that_runs() -> None:
     encoder = PromptEncoder(checkpoint.tokenizer, checkpoint.vocab_size, engine.max_context)
     question = '{"messages": [{"role": "user", "content": "Write a Python function to reverse a string"}]}'
     engine.start()
-    answer = run(engine, encoder.encode_chat(question.encode()), temperature=0, max_tokens=200).text()
+    answer = run(engine, encoder.encode_chat(question.encode())[0], temperature=0, max_tokens=200).text()
     engine.stop()
     _, code, _ = answer.split("```")
     names: dict[str, Any] = {}

@@ -17,15 +17,15 @@ def chat(*messages: object, **others: object) -> bytes:
 
 
 def test_a_chat_is_rendered_by_the_checkpoints_template() -> None:
-    ids = ENCODER.encode_chat(chat({"role": "user", "content": "hi"}))
+    ids, _ = ENCODER.encode_chat(chat({"role": "user", "content": "hi"}))
     assert TOKENIZER.decode(ids) == "<｜begin▁of▁sentence｜>[user] hi\n[assistant]"
 
 
 def test_an_answer_goes_on_with_the_last_message() -> None:
     turns = {"role": "user", "content": "hi"}, {"role": "assistant", "content": "```python\n"}
-    ids = ENCODER.encode_chat(chat(*turns, continue_final_message=True))
+    ids, _ = ENCODER.encode_chat(chat(*turns, continue_final_message=True))
     assert TOKENIZER.decode(ids) == "<｜begin▁of▁sentence｜>[user] hi\n[assistant] ```python\n"
-    ids = ENCODER.encode_chat(chat(*turns))
+    ids, _ = ENCODER.encode_chat(chat(*turns))
     assert TOKENIZER.decode(ids).endswith("[assistant] ```python\n\n[assistant]")
 
 
@@ -59,7 +59,8 @@ def test_text_and_ids() -> None:
         (chat({"role": "user"}), "messages.0.content"),
         (chat({"role": "user", "content": 3}), "messages.0.content"),
         (chat({"role": "user", "content": "a", "mood": "b"}), "messages.0.mood"),
-        (chat({"role": "user", "content": "a"}, tools=[]), "tools"),
+        (chat({"role": "user", "content": "a"}, tools=[{}]), "tools.0.type"),
+        (chat({"role": "user", "content": "a"}, functions=[]), "functions"),
         (chat({"role": "wizard", "content": "a"}), "messages"),
         (chat({"role": "user", "content": "a"}, continue_final_message=True), "continue_final_message"),
         (chat({"role": "assistant", "content": ""}, continue_final_message=True), "continue_final_message"),

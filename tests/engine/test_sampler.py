@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from engine import kernels
 from engine.detokenizer import TextStream
 from engine.penalties import Penalties
 from engine.sampler import SampledToken, Sampler
@@ -16,6 +17,13 @@ from tests.engine.recorder import Recorder
 EOS = 1
 CPU = torch.device("cpu")
 LOGITS = torch.tensor([0.5, 3.0, 2.0, 1.0, -1.0])
+
+
+@pytest.fixture(autouse=True, params=["loops", "torch"])
+def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tokens are drawn by compiled loops on CPU, and by torch elsewhere."""
+    if request.param == "torch":
+        monkeypatch.setattr(kernels, "takes", lambda _: False)
 
 
 def make(output: list[int] | None = None, prompt: list[int] | None = None, **params: object) -> Sequence:
@@ -72,6 +80,34 @@ def test_draws_follow_the_distribution(temperature: float) -> None:
 )
 def test_candidates(params: dict[str, object], kept: set[int]) -> None:
     assert set(draw(**params)) == kept
+
+
+@pytest.mark.parametrize(
+    "params",
+    [
+        {"top_k": 40},
+        {"top_p": 0.9},
+        {"top_p": 0.3, "temperature": 0.7},
+        {"min_p": 0.05},
+        {"top_k": 300, "top_p": 0.95, "temperature": 1.3},
+        {"top_k": 5, "min_p": 0.4, "top_p": 0.8},
+    ],
+)
+def test_draws_of_a_large_vocabulary_follow_the_distribution(params: dict[str, float]) -> None:
+    torch.manual_seed(0)
+    logits = 3 * torch.randn(4000).double()
+    weights = (logits / params.get("temperature", 1)).softmax(-1)
+    weights[weights < params.get("min_p", 0) * weights.max()] = 0
+    best, order = weights.sort(descending=True)
+    best[int(params.get("top_k", 4000)) :] = 0
+    best[best.cumsum(-1) - best >= params.get("top_p", 1) * best.sum()] = 0
+    expected = torch.zeros(4000).double().scatter(0, order, best / best.sum())
+    sequence = make(seed=0, **params)
+    shares = torch.zeros(4000).double()
+    for _ in range(3000):
+        shares[append_sample(sequence, logits.float())] += 1 / 3000
+    assert not shares[expected == 0].any()
+    assert (shares - expected).abs().max() < 0.04
 
 
 def test_top_p_beyond_the_sorted_candidates_is_exact() -> None:

@@ -151,11 +151,12 @@ def test_a_client_that_has_gone_is_noticed() -> None:
 
 
 def test_merge_keeps_choices_apart_and_in_order() -> None:
-    outputs = [Output(1, "a", 1), Output(0, "b", 1), Output(1, "c", 1, None, "stop")]
+    outputs = [Output(1, "a", 1), Output(0, "b", 1), Output(1, "c", 1, None, "stop", stop_string="d")]
     merged = merge(outputs)
     assert list(merged) == [1, 0]
     assert (merged[1].text, merged[1].num_tokens, merged[1].finish_reason) == ("ac", 2, "stop")
-    assert merged[0].finish_reason is None
+    assert merged[1].stop_string == "d"
+    assert (merged[0].finish_reason, merged[0].stop_string) == (None, None)
 
 
 def test_even_an_error_that_cant_be_sent_leaves_the_others_alone() -> None:

@@ -1,0 +1,272 @@
+"""Reads an answer as it is said: what was thought, what is text, and which functions are called."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Literal, NamedTuple
+
+from engine.chat.schemas import Function
+from engine.chat.tool_syntax import ToolSyntax
+from engine.detokenizer import overlap
+
+THINK, END_OF_THOUGHT = "<think>", "</think>"
+_JSON_MARK = re.compile(r'["\\{}\[\]]')
+
+
+class CallPiece(NamedTuple):
+    """What is added to one of an answer's calls: first its name, then its arguments' JSON."""
+
+    call: int
+    """Which of the answer's."""
+    name: str | None
+    arguments: str
+
+
+class AnswerPiece(NamedTuple):
+    """What is added to an answer."""
+
+    text: str
+    reasoning: str
+    calls: list[CallPiece]
+
+
+@dataclass(frozen=True, slots=True)
+class AnswerFormat:
+    """How answers to one chat are written, and which calls they may have."""
+
+    thinking: Literal["begun", "possible"] | None = None
+    """Whether an answer begins in the middle of a thought, or may begin with one."""
+    syntax: ToolSyntax | None = None
+    """None: whatever looks like a call is text."""
+    functions: tuple[Function, ...] = ()
+    """Those that may be called."""
+    must_call: bool = False
+    is_parallel: bool = True
+    """Whether there may be several calls."""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether an answer is text and nothing else."""
+        return self.thinking is None and self.syntax is None
+
+    @property
+    def holds_calls(self) -> bool:
+        """Whether calls have to be of a form."""
+        is_strict = any(function.strict for function in self.functions)
+        return self.syntax is not None and (self.must_call or is_strict or not self.is_parallel)
+
+
+class AnswerParser:
+    """Of one answer. However its text is cut into pieces, together they come to the same."""
+
+    def __init__(self, answer_format: AnswerFormat) -> None:
+        self._thoughts = ThoughtReader(answer_format.thinking == "begun") if answer_format.thinking else None
+        self._calls = CallReader(answer_format.syntax) if answer_format.syntax else None
+
+    @property
+    def is_reasoning(self) -> bool:
+        return self._thoughts is not None and self._thoughts.is_inside
+
+    @property
+    def has_calls(self) -> bool:
+        return self._calls is not None and self._calls.num_calls > 0
+
+    def decode(self, text: str) -> AnswerPiece:
+        reasoning = ""
+        if self._thoughts:
+            reasoning, text = self._thoughts.decode(text)
+        calls: list[CallPiece] = []
+        if self._calls:
+            text, calls = self._calls.decode(text)
+        return AnswerPiece(text, reasoning, calls)
+
+    def flush(self) -> AnswerPiece:
+        """What was held back, at the answer's end."""
+        reasoning = text = ""
+        if self._thoughts:
+            reasoning, text = self._thoughts.flush()
+        calls: list[CallPiece] = []
+        if self._calls:
+            before, calls = self._calls.decode(text)
+            text = before + self._calls.flush()
+        return AnswerPiece(text, reasoning, calls)
+
+
+class ThoughtReader:
+    """Separates what is between `<think>` and `</think>`, at an answer's beginning, from what follows."""
+
+    def __init__(self, is_inside: bool) -> None:
+        self._place: Literal["start", "thought", "gap", "text"] = "thought" if is_inside else "start"
+        self._held = ""
+        self._has_thought = False
+
+    @property
+    def is_inside(self) -> bool:
+        return self._place == "thought"
+
+    def decode(self, piece: str) -> tuple[str, str]:
+        """The thought and the text that this makes certain."""
+        thought, text = "", self._held + piece
+        self._held = ""
+        if self._place == "start":
+            text = self._begin(text)
+        if self._place == "thought":
+            thought, text = self._go_on(text)
+        if self._place == "gap":
+            text = text.lstrip("\n")
+            self._place = "text" if text else "gap"
+        return thought, text
+
+    def flush(self) -> tuple[str, str]:
+        held, self._held = self._held, ""
+        return (held, "") if self._place == "thought" else ("", held)
+
+    def _begin(self, text: str) -> str:
+        begun = text.lstrip()
+        if begun.startswith(THINK):
+            self._place = "thought"
+            return begun.removeprefix(THINK)
+        if THINK.startswith(begun):
+            self._held = text
+            return ""
+        self._place = "text"
+        return text
+
+    def _go_on(self, text: str) -> tuple[str, str]:
+        if not self._has_thought:
+            text = text.lstrip("\n")
+        thought, end, rest = text.partition(END_OF_THOUGHT)
+        if end:
+            self._place = "gap"
+            return thought.rstrip("\n"), rest
+        certain = text[: len(text) - overlap(text, END_OF_THOUGHT)].rstrip("\n")
+        self._held = text[len(certain) :]
+        self._has_thought |= bool(certain)
+        return certain, ""
+
+
+class CallReader:
+    """Separates calls from the text around them."""
+
+    def __init__(self, syntax: ToolSyntax) -> None:
+        self._syntax = syntax
+        self._place: Literal["text", "head", "arguments", "tail"] = "text"
+        self._held = ""
+        self._arguments = JsonObjectEnd()
+        self.num_calls = 0
+
+    def decode(self, piece: str) -> tuple[str, list[CallPiece]]:
+        """The text, and the pieces of calls, that this makes certain."""
+        self._held += piece
+        texts: list[str] = []
+        calls: list[CallPiece] = []
+        while self._read(texts, calls):
+            pass
+        return "".join(texts), calls
+
+    def flush(self) -> str:
+        """What was held back, and is no call."""
+        held, self._held = self._held, ""
+        match self._place:
+            case "text":
+                return held
+            case "head":
+                return self._syntax.begin + held
+            case _:
+                return ""
+
+    def _read(self, texts: list[str], calls: list[CallPiece]) -> bool:
+        """Read on to the next place; False where that is not in sight."""
+        match self._place:
+            case "text":
+                return self._read_text(texts)
+            case "head":
+                return self._read_head(texts, calls)
+            case "arguments":
+                return self._read_arguments(calls)
+            case "tail":
+                return self._skip_to_end()
+
+    def _read_text(self, texts: list[str]) -> bool:
+        text, markers = self._held, self._syntax.markers
+        found = [(place, marker) for marker in markers if (place := text.find(marker)) >= 0]
+        if found:
+            place, marker = min(found)
+            texts.append(text[:place].rstrip())
+            self._held = text[place + len(marker) :]
+            self._place = "head" if marker == self._syntax.begin else "text"
+            return True
+        certain = text[: len(text) - max(overlap(text, marker) for marker in markers)].rstrip()
+        texts.append(certain)
+        self._held = text[len(certain) :]
+        return False
+
+    def _read_head(self, texts: list[str], calls: list[CallPiece]) -> bool:
+        if match := self._syntax.pattern.match(self._held):
+            name = next(group for group in match.groups() if group)
+            self._call(calls, json.loads(f'"{name}"') if "\\" in name else name, "")
+            self._held = self._held[match.end() :]
+            self._arguments = JsonObjectEnd()
+            self._place = "arguments"
+            return True
+        written, end, rest = self._held.partition(self._syntax.end)
+        if not end:
+            return False
+        if whole := self._syntax.read_whole(written):
+            self._call(calls, *whole)
+        else:
+            texts.append(self._syntax.begin + written + end)
+        self._held, self._place = rest, "text"
+        return True
+
+    def _read_arguments(self, calls: list[CallPiece]) -> bool:
+        text, self._held = self._held, ""
+        end = self._arguments.find(text)
+        if said := text[:end]:
+            calls.append(CallPiece(self.num_calls - 1, None, said))
+        if end is None:
+            return False
+        self._held, self._place = text[end:], "tail"
+        return True
+
+    def _skip_to_end(self) -> bool:
+        _, end, rest = self._held.partition(self._syntax.end)
+        if end:
+            self._held, self._place = rest, "text"
+        return bool(end)
+
+    def _call(self, calls: list[CallPiece], name: str, arguments: str) -> None:
+        calls.append(CallPiece(self.num_calls, name, arguments))
+        self.num_calls += 1
+
+
+class JsonObjectEnd:
+    """Finds where a JSON object that comes in pieces ends."""
+
+    def __init__(self) -> None:
+        self._depth = 0
+        self._is_string = False
+        self._is_escaped = False
+
+    def find(self, piece: str) -> int | None:
+        """The place behind its last brace; None while it goes on."""
+        at = 0
+        if self._is_escaped and piece:
+            self._is_escaped, at = False, 1
+        while mark := _JSON_MARK.search(piece, at):
+            at = mark.end()
+            match mark[0]:
+                case "\\" if self._is_string:
+                    self._is_escaped = at == len(piece)
+                    at += 1
+                case '"':
+                    self._is_string = not self._is_string
+                case "{" | "[" if not self._is_string:
+                    self._depth += 1
+                case "}" | "]" if not self._is_string:
+                    self._depth -= 1
+                    if self._depth == 0:
+                        return at
+        return None

@@ -1,0 +1,102 @@
+"""Short ways to the end of an answer that is held to a form, so that it can be whole wherever it is cut."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+from llguidance import LLMatcher
+from numpy.typing import NDArray
+from transformers import PreTrainedTokenizerFast
+
+_CLOSERS = ('"', "}", "]", ")", ">", "'", '""', "[]", "{}", ",", ":", "0", "1", "a", "-", " ")
+"""What ends an answer soonest, in the order in which it is tried; where none of it may come, the first that may."""
+_MOST_CHOICES = 64
+"""Of an ending; one that takes more is not looked for. What is forced is no choice."""
+_MOST_STATES = 64
+"""Looked at for a way out of a text that nothing of the above ends, such as one that must match a pattern."""
+
+
+class EndingFinder:
+    """Finds endings in the tokens of one checkpoint."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> None:
+        self._tokenizer = tokenizer
+        self._closers = [token for text in _CLOSERS for token in self._only_token(text) if token < vocab_size]
+        characters = map(chr, range(32, 127))
+        self._characters = [token for text in characters for token in self._only_token(text) if token < vocab_size]
+
+    def find(self, matcher: LLMatcher, end_of_thought: Sequence[int] = ()) -> list[int] | None:
+        """Tokens that end an answer from where a matcher is, which stays there; None where none are found.
+
+        `end_of_thought` ends what the answer may begin with, whatever that says.
+        """
+        ending = self._close(matcher, list(end_of_thought), seeks_a_way=False)
+        return self._close(matcher, list(end_of_thought), seeks_a_way=True) if ending is None else ending
+
+    def _close(self, matcher: LLMatcher, end_of_thought: list[int], *, seeks_a_way: bool) -> list[int] | None:
+        """`seeks_a_way`: where the same closers come again and again, look for what else leads on."""
+        matcher, tokens, seen, num_choices = matcher.deep_copy(), list[int](), set[bytes](), 0
+        while num_choices < _MOST_CHOICES:
+            if end_of_thought and matcher.validate_tokens(end_of_thought) == len(end_of_thought):
+                step, end_of_thought = end_of_thought, []
+            elif forced := matcher.compute_ff_tokens():
+                step = forced
+            elif matcher.is_accepting():
+                return tokens
+            else:
+                mask = matcher.compute_bitmask()
+                step = self._way_out(matcher, mask) if seeks_a_way and mask in seen else self._closer(mask)
+                seen.add(mask)
+                num_choices += 1
+            if not step or not matcher.consume_tokens(step):
+                return None
+            tokens += step
+        return None
+
+    def _closer(self, mask: bytes) -> list[int]:
+        allowed = _bits(mask)
+        preferred = next((token for token in self._closers if allowed[token]), None)
+        tokens: list[int] = allowed.nonzero()[0][:1].tolist() if preferred is None else [preferred]
+        return tokens
+
+    def _way_out(self, matcher: LLMatcher, mask: bytes) -> list[int]:
+        """The fewest characters after which a better closer may come than may now.
+
+        States are told apart by their masks, so that what may be any text is not seen to lead anywhere.
+        """
+        rank = self._rank(mask)
+        seen, waiting = {mask}, deque([(matcher, list[int]())])
+        while waiting and len(seen) < _MOST_STATES:
+            state, way = waiting.popleft()
+            for token, after in self._successors(state):
+                mask = after.compute_bitmask()
+                if after.is_accepting() or self._rank(mask) < rank:
+                    return [*way, token]
+                if mask not in seen:
+                    seen.add(mask)
+                    waiting.append((after, [*way, token]))
+        return []
+
+    def _successors(self, matcher: LLMatcher) -> Iterator[tuple[int, LLMatcher]]:
+        allowed = _bits(matcher.compute_bitmask())
+        for token in self._characters:
+            if allowed[token]:
+                after = matcher.deep_copy()
+                after.consume_token(token)
+                yield token, after
+
+    def _rank(self, mask: bytes) -> int:
+        """Of the best closer that may come; lower is better."""
+        allowed = _bits(mask)
+        return next((rank for rank, token in enumerate(self._closers) if allowed[token]), len(self._closers))
+
+    def _only_token(self, text: str) -> list[int]:
+        """The token of a text; none where it takes several."""
+        ids: list[int] = self._tokenizer.backend_tokenizer.encode(text, add_special_tokens=False).ids
+        return ids if len(ids) == 1 else []
+
+
+def _bits(mask: bytes) -> NDArray[np.uint8]:
+    return np.unpackbits(np.frombuffer(mask, np.uint8), bitorder="little")
