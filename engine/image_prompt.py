@@ -10,6 +10,9 @@ from engine.prompt import PromptEncoder
 from engine.request import Prompt, PromptImage
 
 
+_ONLY_READS = "these models only read what is in images; leave it out"
+
+
 class ImagePromptEncoder(PromptEncoder):
     """Gives every image of a prompt the tokens it needs, for a checkpoint that reads images."""
 
@@ -49,8 +52,12 @@ class ImagePromptEncoder(PromptEncoder):
             raise InvalidRequest("continue_final_message", "these models know no roles; leave it out")
         for field in ("tools", "thinking", "reasoning_effort", "chat_template_kwargs"):
             if getattr(chat, field):
-                raise InvalidRequest(field, "these models only read what is in images; leave it out")
+                raise InvalidRequest(field, _ONLY_READS)
         messages = chat.messages
+        for i, message in enumerate(messages):
+            for field in ("tool_calls", "tool_call_id", "reasoning_content"):
+                if getattr(message, field):
+                    raise InvalidRequest(f"messages.{i}.{field}", _ONLY_READS)
         text = "\n".join(_text(message, image_mark="") for message in messages)
         if IMAGE_MARK not in text:  # else the client has placed the images in its own texts
             text = "\n".join(_text(message, f"{IMAGE_MARK}\n") for message in messages)

@@ -394,7 +394,7 @@ def _weigh(logits: Array, highest: Any, sharpness: Any, floor: Any, weights: Arr
         part, out = logits[begin : begin + part_size], weights[begin : begin + part_size]
         part_sum = np.float32(0)
         for i in range(len(part)):
-            power = (part[i] - highest) * sharpness
+            power = min((part[i] - highest) * sharpness, np.float32(0))  # rounded or not, none weighs more than 1
             weight = _exp(power)
             weight = np.float32(0) if (power < np.float32(-80)) | (weight < floor) else weight
             out[i] = weight

@@ -12,6 +12,10 @@ from engine.chat.tool_syntax import ToolSyntax
 from engine.detokenizer import overlap
 
 THINK, END_OF_THOUGHT = "<think>", "</think>"
+_MOST_HEAD = 512
+"""Characters before a call's arguments, at most: they are looked at anew with every token."""
+_TAIL = re.compile(r"[\s}`]*")
+"""What may be between a call's arguments and its end."""
 _JSON_MARK = re.compile(r'["\\{}\[\]]')
 
 
@@ -71,7 +75,8 @@ class AnswerParser:
 
     @property
     def has_calls(self) -> bool:
-        return self._calls is not None and self._calls.num_calls > 0
+        """Whether functions are called, and the last call is whole."""
+        return self._calls is not None and self._calls.num_calls > 0 and self._calls.is_whole
 
     def decode(self, text: str) -> AnswerPiece:
         reasoning = ""
@@ -154,8 +159,14 @@ class CallReader:
         self._syntax = syntax
         self._place: Literal["text", "head", "arguments", "tail"] = "text"
         self._held = ""
+        self._before = ""
+        """The blanks before a call, which belong to the text if it proves to be none."""
         self._arguments = JsonObjectEnd()
         self.num_calls = 0
+
+    @property
+    def is_whole(self) -> bool:
+        return self._place in ("text", "tail")
 
     def decode(self, piece: str) -> tuple[str, list[CallPiece]]:
         """The text, and the pieces of calls, that this makes certain."""
@@ -173,7 +184,7 @@ class CallReader:
             case "text":
                 return held
             case "head":
-                return self._syntax.begin + held
+                return self._before + self._syntax.begin + held
             case _:
                 return ""
 
@@ -195,6 +206,7 @@ class CallReader:
         if found:
             place, marker = min(found)
             texts.append(text[:place].rstrip())
+            self._before = text[len(texts[-1]) : place]
             self._held = text[place + len(marker) :]
             self._place = "head" if marker == self._syntax.begin else "text"
             return True
@@ -204,9 +216,9 @@ class CallReader:
         return False
 
     def _read_head(self, texts: list[str], calls: list[CallPiece]) -> bool:
-        if match := self._syntax.pattern.match(self._held):
-            name = next(group for group in match.groups() if group)
-            self._call(calls, json.loads(f'"{name}"') if "\\" in name else name, "")
+        match = self._syntax.pattern.match(self._held, 0, _MOST_HEAD)
+        if match and (name := _name_of(match)):
+            self._call(calls, name, "")
             self._held = self._held[match.end() :]
             self._arguments = JsonObjectEnd()
             self._place = "arguments"
@@ -217,7 +229,7 @@ class CallReader:
         if whole := self._syntax.read_whole(written):
             self._call(calls, *whole)
         else:
-            texts.append(self._syntax.begin + written + end)
+            texts.append(self._before + self._syntax.begin + written + end)
         self._held, self._place = rest, "text"
         return True
 
@@ -232,14 +244,30 @@ class CallReader:
         return True
 
     def _skip_to_end(self) -> bool:
-        _, end, rest = self._held.partition(self._syntax.end)
-        if end:
-            self._held, self._place = rest, "text"
-        return bool(end)
+        """Behind the end, or to where something else follows than it."""
+        rest = _TAIL.sub("", self._held, count=1)
+        if self._syntax.end.startswith(rest):
+            return self._syntax.end == rest and self._read_on("")
+        return self._read_on(rest.removeprefix(self._syntax.end))
+
+    def _read_on(self, text: str) -> bool:
+        self._held, self._place = text, "text"
+        return True
 
     def _call(self, calls: list[CallPiece], name: str, arguments: str) -> None:
         calls.append(CallPiece(self.num_calls, name, arguments))
         self.num_calls += 1
+
+
+def _name_of(match: re.Match[str]) -> str:
+    """Empty where it is none."""
+    name = next(filter(None, match.groups()), "").strip()
+    if "\\" in name:
+        try:
+            name = str(json.loads(f'"{name}"'))
+        except ValueError:
+            return ""
+    return name.encode("utf-8", "replace").decode()
 
 
 class JsonObjectEnd:

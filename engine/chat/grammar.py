@@ -96,18 +96,22 @@ class _Writer:
 
     def text_or_calls(self, markers: Sequence[str]) -> list[str]:
         """Any text without calls, and calls, behind a text where it can be told where that ends."""
-        words = [marker for marker in markers if marker not in self._tokens]
-        self.rule("TEXT", _ANY_TEXT + "".join(f" & ~/(.|\\n)*{_pattern(word)}(.|\\n)*/" for word in words))
+        self.rule("TEXT", _text_without(*markers))
         return ["TEXT? calls?"] if markers[0] in self._tokens else ["TEXT?", "calls"]
 
     def thought(self, begin: str) -> None:
         self.rule("NEWLINES", r"/\n{1,2}/")
         if END_OF_THOUGHT in self._tokens:  # what is a token of its own is in no text
-            self.rule("THOUGHT", _ANY_TEXT)
+            self.rule("THOUGHT", _text_without(END_OF_THOUGHT))
             self.rule("thought", f"{begin} THOUGHT? {self.literal(END_OF_THOUGHT)} NEWLINES?")
         else:
             self.rule("ended[lazy]", f"/(.|\\n)*{_pattern(END_OF_THOUGHT)}/")
             self.rule("thought", f"{begin} ended NEWLINES?")
+
+
+def _text_without(*words: str) -> str:
+    """Also where a word is a token: whoever reads the answer sees its text."""
+    return _ANY_TEXT + "".join(f" & ~/(.|\\n)*{_pattern(word)}(.|\\n)*/" for word in words)
 
 
 def _quoted(text: str) -> str:

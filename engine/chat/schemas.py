@@ -84,6 +84,12 @@ class Function(_Strict):
     strict: bool | None = None
     """Whether the arguments are held to the schema where the model calls it by its own choice, too."""
 
+    @model_validator(mode="after")
+    def _arguments_are_an_object(self) -> Function:
+        if self.parameters and self.parameters.get("type", "object") != "object":
+            raise ValueError('parameters must be a schema of the type "object"')
+        return self
+
 
 class Tool(_Strict):
     type: Literal["function"]

@@ -18,6 +18,7 @@ from engine.errors import InvalidRequest
 _GENERATION_MARKS = re.compile(r"\{%-?\s*(end)?generation\s*-?%\}")
 """Of transformers' own, for training; jinja2 does not know them."""
 _TEMPLATES_OWN = {"messages", "tools", "documents", "add_generation_prompt", "chat_template", "tokenize"}
+_TEMPLATES_OWN |= {"raise_exception", "strftime_now"}
 """Variables that are not for clients to set."""
 _THINKING = ("enable_thinking", "thinking")
 """What templates call the switch."""
@@ -44,16 +45,18 @@ class ChatTemplate:
         """
         if not self._exists:
             raise InvalidRequest("chat", "this checkpoint has no chat template; send a plain prompt instead")
-        variables = self._template_variables(chat)
-        functions = [tool.function for tool in chat.tools] if chat.tool_choice != "none" else []
-        if functions and "tools" in self._variables:
-            variables["tools"] = [tool.model_dump(exclude_none=True) for tool in chat.tools]
         last = chat.messages[-1]
         continues = chat.continue_final_message
         resumes_thought = continues and bool(last.reasoning_content)
-        if resumes_thought and not self._thinks:
-            place = f"messages.{len(chat.messages) - 1}.reasoning_content"
-            raise InvalidRequest(place, "this checkpoint does not think before it answers; leave it out")
+        if resumes_thought:
+            self._check_resumed(chat, last)
+            chat = chat.model_copy(update={"thinking": True})
+        variables = self._template_variables(chat)
+        functions = [tool.function for tool in chat.tools] if chat.tool_choice != "none" else []
+        if functions and "tools" in self._variables:
+            # Whether it is strict is nothing for the model to know.
+            dumped = (tool.model_dump(exclude_none=True, exclude={"function": {"strict"}}) for tool in chat.tools)
+            variables["tools"] = list(dumped)
         messages = self._messages(chat.messages[:-1] if resumes_thought else chat.messages)
         if functions and "tools" not in self._variables:
             messages = _with_system(messages, self._syntax.describe(functions))
@@ -62,10 +65,20 @@ class ChatTemplate:
             text = _resume(text, last)
         return text, self._answer_format(chat, functions, text)
 
+    def _check_resumed(self, chat: Chat, last: Message) -> None:
+        place = f"messages.{len(chat.messages) - 1}"
+        if not self._thinks:
+            text = "this checkpoint does not think before it answers; leave it out"
+            raise InvalidRequest(f"{place}.reasoning_content", text)
+        if last.tool_calls:
+            raise InvalidRequest(f"{place}.tool_calls", "a thought is gone on with, not what came behind it")
+        if chat.thinking is False:
+            raise InvalidRequest("thinking", "a thought is to be gone on with; leave it out, or enable it")
+
     def _template_variables(self, chat: Chat) -> dict[str, Any]:
         variables = dict(chat.chat_template_kwargs)
         for name in variables:
-            if name not in self._variables or name in _TEMPLATES_OWN:
+            if name not in self._variables - _TEMPLATES_OWN - self._tokenizer.special_tokens_map.keys():
                 raise InvalidRequest(
                     f"chat_template_kwargs.{name}", "the checkpoint's chat template has no such switch"
                 )
@@ -87,12 +100,15 @@ class ChatTemplate:
             raise InvalidRequest("thinking", f"this checkpoint {text} before it answers; leave it out")
         return {}
 
-    def _thinking_behind(self, prompt: str, continues: bool) -> Literal["begun", "possible"] | None:
+    def _thinking_behind(self, prompt: str, resumed: Message | None) -> Literal["begun", "possible"] | None:
+        """`resumed`: the message that the answer goes on with."""
         if not self._thinks:
             return None
-        if prompt.rfind(THINK) > prompt.rfind(END_OF_THOUGHT):
+        if resumed:
+            return "begun" if resumed.reasoning_content and not resumed.content else None
+        if prompt.rstrip().endswith(THINK):
             return "begun"
-        return None if continues or prompt.rstrip().endswith(END_OF_THOUGHT) else "possible"
+        return None if prompt.rstrip().endswith(END_OF_THOUGHT) else "possible"
 
     def _messages(self, messages: list[Message]) -> list[dict[str, Any]]:
         rendered: list[dict[str, Any]] = []
@@ -138,7 +154,7 @@ class ChatTemplate:
         if isinstance(choice, NamedTool):
             functions = [function for function in functions if function.name == choice.name]
         return AnswerFormat(
-            self._thinking_behind(text, chat.continue_final_message),
+            self._thinking_behind(text, chat.messages[-1] if chat.continue_final_message else None),
             self._syntax if functions else None,
             tuple(functions),
             must_call=choice not in ("none", "auto"),
@@ -148,6 +164,8 @@ class ChatTemplate:
 
 def _resume(text: str, message: Message) -> str:
     """A prompt, as far as the answer's beginning, with a thought to go on with, and what was said after it."""
+    if text.rstrip().endswith(END_OF_THOUGHT):  # one that the template closes at once
+        text = text[: text.rindex(THINK)] if THINK in text else text.rstrip().removesuffix(END_OF_THOUGHT)
     if not text.rstrip().endswith(THINK):
         text += f"{THINK}\n"
     text += message.reasoning_content or ""
@@ -167,6 +185,7 @@ def _variables(source: str) -> set[str]:
     """What a template asks for."""
     environment = ImmutableSandboxedEnvironment(extensions=["jinja2.ext.loopcontrols"])
     try:
-        return meta.find_undeclared_variables(environment.parse(_GENERATION_MARKS.sub("", source)))
+        found = meta.find_undeclared_variables(environment.parse(_GENERATION_MARKS.sub("", source)))
+        return found - environment.globals.keys()
     except TemplateSyntaxError:
         return set()  # transformers will say so, when it is rendered

@@ -66,18 +66,27 @@ class ToolSyntax:
         """The name and the arguments of a call that is not written as `pattern` has it, from between its marks."""
         if self is not HERMES:
             name, separator, given = text.rpartition(_SEPARATOR)
-            return (name.strip(), given.strip() or "{}") if separator and not name.endswith("function") else None
+            is_named = separator and name.strip() not in ("", "function")
+            return (name.strip(), given.strip() or "{}") if is_named else None
         try:
             call = json.loads(text)
             name, given = call["name"], call.get("arguments", call.get("parameters", {}))
-        except (ValueError, TypeError, KeyError, AttributeError):
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
             return None
-        return str(name), given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        if not isinstance(name, str) or not name:
+            return None
+        written = given if isinstance(given, str) else json.dumps(given, ensure_ascii=False)
+        return _as_unicode(name), _as_unicode(written)
 
 
 def schema_of(function: Function) -> dict[str, Any]:
-    """The JSON schema of a function's arguments."""
-    return function.parameters or _NO_ARGUMENTS
+    """The JSON schema of a function's arguments, which are an object."""
+    return {"type": "object"} | function.parameters if function.parameters else _NO_ARGUMENTS
+
+
+def _as_unicode(text: str) -> str:
+    """The same without halves of characters, which JSON's escapes can write."""
+    return text.encode("utf-8", "replace").decode()
 
 
 HERMES = ToolSyntax(
@@ -104,9 +113,8 @@ DEEPSEEK = ToolSyntax(
     end="<｜tool▁call▁end｜>",
     between="\n",
     around=(_CALLS_BEGIN, _CALLS_END),
-    pattern=re.compile(
-        rf"\s*(?:function{_SEPARATOR}\s*([^\n{{]+?)\s*\n```json\s*|([^<\n]+?){_SEPARATOR}\s*)(?=\{{)", re.DOTALL
-    ),
+    # No two parts of it match the same: it is tried again with each token.
+    pattern=re.compile(rf"\s*(?:function{_SEPARATOR}([^\n{{]+)\n```json\s*|([^\s<][^<\n]*){_SEPARATOR}\s*)(?=\{{)"),
     has_text_arguments=True,
     description="## Tools\n\nYou have these functions:\n\nLISTED\n\nTo call some, answer in exactly this form:\n"
     f"{_CALLS_BEGIN}<｜tool▁call▁begin｜>function{_SEPARATOR}the function's name\n```json\n"
