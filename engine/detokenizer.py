@@ -26,18 +26,21 @@ class Detokenizer(Protocol):
         """Return what was held back, at the end of the tokens."""
 
 
-def make_detokenizer(tokenizer: Tokenizer, token_bytes: TokenBytes, skip_special_tokens: bool = True) -> Detokenizer:
+def make_detokenizer(
+    tokenizer: Tokenizer, token_bytes: TokenBytes, skip_special_tokens: bool = True, kept: frozenset[int] = frozenset()
+) -> Detokenizer:
+    """`kept`: tokens that are not skipped in any case."""
     if token_bytes.is_byte_level:
-        return ByteDetokenizer(token_bytes, skip_special_tokens)
-    return WindowDetokenizer(tokenizer, skip_special_tokens)
+        return ByteDetokenizer(token_bytes, token_bytes.special - kept if skip_special_tokens else frozenset())
+    return WindowDetokenizer(tokenizer, skip_special_tokens and not kept & token_bytes.special)
 
 
 class ByteDetokenizer:
     """For tokens that stand for bytes, whatever is around them: GPT-2's scheme, which all of DeepSeek's models have."""
 
-    def __init__(self, token_bytes: TokenBytes, skip_special_tokens: bool) -> None:
+    def __init__(self, token_bytes: TokenBytes, skipped: frozenset[int]) -> None:
         self._token_bytes = token_bytes
-        self._skipped = token_bytes.special if skip_special_tokens else frozenset()
+        self._skipped = skipped
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
 
     def decode(self, token: int) -> str:

@@ -10,11 +10,11 @@ from llguidance import LLMatcher
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
-_CLOSERS = ('"', "}", "]", ")", ">", "'", '""', "[]", "{}", ",", ":", "0", "1", "a", "-", " ")
+_CLOSERS = ('""', '"', "[]", "{}", "}", "]", ")", ">", "'", ",", ":", "0", "1", "a", "-", " ")
 """What ends an answer soonest, in the order in which it is tried; where none of it may come, the first that may."""
-_MOST_CHOICES = 64
+_MOST_CHOICES = 256
 """Of an ending; one that takes more is not looked for. What is forced is no choice."""
-_MOST_STATES = 64
+_MOST_MASKS = 1024
 """Looked at for a way out of a text that nothing of the above ends, such as one that must match a pattern."""
 
 
@@ -46,32 +46,40 @@ class EndingFinder:
             elif matcher.is_accepting():
                 return tokens
             else:
-                mask = matcher.compute_bitmask()
-                step = self._way_out(matcher, mask) if seeks_a_way and mask in seen else self._closer(mask)
-                seen.add(mask)
+                step = self._step(matcher, seen) if seeks_a_way else self._closer(matcher)
                 num_choices += 1
             if not step or not matcher.consume_tokens(step):
                 return None
             tokens += step
         return None
 
-    def _closer(self, mask: bytes) -> list[int]:
-        allowed = _bits(mask)
-        preferred = next((token for token in self._closers if allowed[token]), None)
-        tokens: list[int] = allowed.nonzero()[0][:1].tolist() if preferred is None else [preferred]
-        return tokens
+    def _closer(self, matcher: LLMatcher) -> list[int]:
+        for token in self._closers:  # which takes less than a mask
+            if matcher.validate_tokens([token]):
+                return [token]
+        first: list[int] = _bits(matcher.compute_bitmask()).nonzero()[0][:1].tolist()
+        return first
+
+    def _step(self, matcher: LLMatcher, seen: set[bytes]) -> list[int]:
+        """A closer; where one came already and led nowhere, the way out."""
+        mask = matcher.compute_bitmask()
+        if mask in seen:
+            return self._way_out(matcher, mask)
+        seen.add(mask)
+        return self._closer(matcher)
 
     def _way_out(self, matcher: LLMatcher, mask: bytes) -> list[int]:
         """The fewest characters after which a better closer may come than may now.
 
         States are told apart by their masks, so that what may be any text is not seen to lead anywhere.
         """
-        rank = self._rank(mask)
+        rank, num_masks = self._rank(mask), 0
         seen, waiting = {mask}, deque([(matcher, list[int]())])
-        while waiting and len(seen) < _MOST_STATES:
+        while waiting and num_masks < _MOST_MASKS:
             state, way = waiting.popleft()
             for token, after in self._successors(state):
                 mask = after.compute_bitmask()
+                num_masks += 1
                 if after.is_accepting() or self._rank(mask) < rank:
                     return [*way, token]
                 if mask not in seen:

@@ -24,10 +24,12 @@ from engine.chat.schemas import Function
 from engine.chat.tool_syntax import schema_of
 from engine.endings import EndingFinder
 from engine.errors import EngineError, InvalidRequest
-from engine.sampling_params import MAX_GRAMMAR, SamplingParams
+from engine.sampling_params import SamplingParams
 
-_SPARE_TOKENS = 32
-"""From so many before the last, and twice a shortest answer, every token is looked at for whether an end follows."""
+_MAX_GRAMMAR = 1 << 16
+"""Characters, of all tools and the form together."""
+_NUM_BETWEEN = 16
+"""Tokens until an ending is looked for again where none was found."""
 _MAX_SHOWN = 300
 """Characters of a library's error."""
 _LIMITS = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
@@ -65,25 +67,28 @@ class Guidance:
         except ValueError as error:
             raise _cannot(field, str(error)) from error
         if answer_format:
-            if answer_format.holds_calls:
-                self._check_tools(answer_format.functions)
             grammar = chat_grammar(answer_format, grammar, _of_schema, self._added_tokens)
         assert grammar is not None
         end_of_thought = self._end_of_thought if answer_format and answer_format.thinking else []
-        return Guide(field, self._matcher(field, grammar), self._endings, self._eos_token_id, end_of_thought)
+        try:
+            matcher = self._matcher(field, grammar)
+        except InvalidRequest:
+            if answer_format:
+                self._blame_function(answer_format.functions)
+            raise
+        return Guide(field, matcher, self._endings, self._eos_token_id, end_of_thought)
 
-    def _check_tools(self, functions: Sequence[Function]) -> None:
-        """Say which function it is whose arguments can't be held to their schema."""
+    def _blame_function(self, functions: Sequence[Function]) -> None:
+        """Say which function it is whose arguments can't be held to their schema, if it is one."""
         for function in functions:
-            grammar = _of_schema(schema_of(function))
             try:
-                self._matcher("tools", grammar)
+                self._matcher("tools", _of_schema(schema_of(function)))
             except InvalidRequest as error:
                 raise InvalidRequest("tools", f"{function.name}: {error.sentence}") from error
 
     def _matcher(self, field: str, grammar: str) -> LLMatcher:
-        if len(grammar) > MAX_GRAMMAR:
-            raise InvalidRequest(field, f"it is longer than {MAX_GRAMMAR} characters")
+        if len(grammar) > _MAX_GRAMMAR:
+            raise InvalidRequest(field, f"it is longer than {_MAX_GRAMMAR} characters")
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         if matcher.is_error():
             raise _cannot(field, matcher.get_error())
@@ -123,6 +128,8 @@ def _grammar(field: str, form: Any) -> str:
         case "guided_choice":
             return grammar_from("choice", json.dumps(form))
         case _:
+            if form.lstrip().startswith("{"):
+                raise ValueError("it is neither in Lark's notation nor in llama.cpp's")
             return grammar_from("grammar", form)
 
 
@@ -146,6 +153,8 @@ class Guide:
         """Tokens of a shortest answer, as far as is known."""
         self.is_cut = False
         """Whether the answer was brought to an end."""
+        self._num_taken = self._next_search = 0
+        """Tokens so far; those before which no ending is looked for."""
 
     def copy(self) -> Guide:
         """The same for another answer, before its first token."""
@@ -175,36 +184,33 @@ class Guide:
 
     def choose(self, token: int, num_left: int) -> int:
         """Take up the next token, behind which `num_left` may follow: another one where they would hold no end."""
-        if self.num_shortest is not None and num_left < _SPARE_TOKENS + 2 * self.num_shortest:
-            return self._choose_with_end(token, num_left)
-        self._ending = None
-        self._matcher.consume_token(token)
-        return token
-
-    def _choose_with_end(self, token: int, num_left: int) -> int:
-        if self._ending is None:
-            self._ending = self._endings.find(self._matcher, self._end_of_thought)
+        self._num_taken += 1
+        before = self._ending
         if not self._matcher.consume_token(token):
             return token
-        ending = self._ending_behind(token)
-        if self._ending is None or (ending is not None and len(ending) <= num_left):
-            self._ending = ending
+        self._ending = before[1:] if before and before[0] == token else self._find_ending()
+        is_too_late = before is None or len(before) > num_left + 1
+        if is_too_late or (self._ending is not None and len(self._ending) <= num_left):
             return token
+        assert before is not None
         self._matcher.rollback(1)
         self.is_cut = True
-        first, *self._ending = self._ending or [self._eos_token_id]
+        first, *self._ending = before or [self._eos_token_id]
         self._matcher.consume_token(first)
         return first
 
-    def _ending_behind(self, token: int) -> list[int] | None:
-        """A short way to an end from here; most often it is the one from before this last token."""
+    def _find_ending(self) -> list[int] | None:
+        """A short way to the end from here; most often it is the one from before, or what is left of it."""
         if self._matcher.is_stopped():
             return []
-        known = self._ending or []
-        for ending in (known[1:], known) if known[:1] == [token] else (known, known[1:]):
-            num_taken = self._matcher.try_consume_tokens(ending)
-            is_end = num_taken == len(ending) and self._matcher.is_accepting()
-            self._matcher.rollback(num_taken)
-            if is_end:
+        known = self._ending
+        for ending in () if known is None else (known, known[1:]):
+            whole = [*ending, self._eos_token_id]
+            if self._matcher.validate_tokens(whole) == len(whole):
                 return ending
-        return self._endings.find(self._matcher, self._end_of_thought)
+        if self._num_taken < self._next_search:
+            return None
+        found = self._endings.find(self._matcher, self._end_of_thought)
+        if found is None:  # which took long, and will again
+            self._next_search = self._num_taken + _NUM_BETWEEN
+        return found

@@ -9,7 +9,6 @@ from engine.images import ViewLayout
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, PromptImage
 
-
 _ONLY_READS = "these models only read what is in images; leave it out"
 
 

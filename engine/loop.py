@@ -19,7 +19,7 @@ from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, StepFailed
 from engine.flight import Flight
 from engine.gpu_runner import GpuRunner, suits
-from engine.guidance import Guidance
+from engine.guidance import Guidance, Guide
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
 from engine.prefix_cache import PrefixCache
@@ -139,11 +139,17 @@ class Engine:
         if params.min_tokens > room:
             raise InvalidRequest("min_tokens", f"only {room} tokens fit into the context; ask for at most that")
         request.guide = self._guidance.guide(params, request.prompt.answer_format)
-        shortest = request.guide.num_shortest if request.guide else None
-        if shortest is not None and shortest > min(params.max_tokens or room, room):
-            raise InvalidRequest(
-                "max_tokens", f"an answer of this form takes at least {shortest} tokens of {room} left"
-            )
+        if request.guide:
+            self._check_guided(request, request.guide)
+
+    def _check_guided(self, request: Request, guide: Guide) -> None:
+        for field in ("min_tokens", "no_repeat_ngram_size"):
+            if getattr(request.params, field):
+                raise InvalidRequest(field, "can rule out all that a form or a call leaves; leave it out")
+        limit = self._make_sequences.max_tokens(request)
+        if guide.num_shortest is not None and guide.num_shortest > limit:
+            text = f"an answer of this form takes at least {guide.num_shortest} tokens; {limit} may come"
+            raise InvalidRequest("max_tokens", text)
 
     def submit(self, request: Request) -> None:
         """Hand in a checked request; waits until the engine has room for it.
@@ -246,25 +252,36 @@ class Engine:
             for sequence, place, token in flight.read():
                 if later and token.is_new:
                     later.drop(sequence)
-                if sequence.guide and (error := sequence.guide.error):
+                try:
+                    self._tell(sequence, self._extend(sequence, place, token))
+                except EngineError as error:
                     self._fail([sequence], error)
-                    continue
-                output = self._extend(sequence, place, token)
-                if output.finish_reason == "length" and sequence.guide and not sequence.guide.is_whole:
-                    self._fail([sequence], InvalidRequest("max_tokens", _UNFINISHED))
-                    continue
-                if sequence.parser:
-                    output = _read(output, sequence)
-                if output.finish_reason:
-                    self._finish(sequence, output)
-                else:
-                    sequence.request.listener.on_output(output)
+                except Exception:  # whatever is wrong with one answer is wrong with no other
+                    self._fail_step([sequence])
             for sequence, embedding in flight.read_embedded():
                 sequence.request.embedding = embedding
                 self._finish(sequence, Output(sequence.choice, "", 0, finish_reason="stop"))
         except Exception:
             self._fail_step(flight.sequences)
         self.waited_s += flight.waited_s
+
+    def _tell(self, sequence: Sequence, output: Output) -> None:
+        """Say what a token came to.
+
+        Raises:
+            EngineError: the answer can't be what it was to be.
+        """
+        if guide := sequence.guide:
+            if guide.error:
+                raise guide.error
+            if output.finish_reason in ("length", "repetition") and not guide.is_whole:
+                raise InvalidRequest("max_tokens", _UNFINISHED)
+        if sequence.parser:
+            output = _read(output, sequence)
+        if output.finish_reason:
+            self._finish(sequence, output)
+        else:
+            sequence.request.listener.on_output(output)
 
     def _fail_step(self, sequences: list[Sequence]) -> None:
         logger.exception("a step of %d sequences failed", len(sequences))

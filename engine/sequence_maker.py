@@ -26,22 +26,21 @@ class SequenceMaker:
         self._max_context = max_context
 
     def __call__(self, request: Request) -> list[Sequence]:
-        params = request.params
-        room = self._max_context - request.num_prompt_tokens
-        max_tokens = max(params.max_tokens or min(self._config.default_max_tokens, room), params.min_tokens)
-        if request.prompt.is_embedded:
-            max_tokens = 1  # none is sampled
-        answer_format = request.prompt.answer_format
+        params, answer_format = request.params, request.prompt.answer_format
+        max_tokens = self.max_tokens(request)
         # What marks thoughts and calls is special to some tokenizers.
-        skips_special_tokens = params.skip_special_tokens and not answer_format
+        marks = map(self._tokenizer.token_to_id, answer_format.marks if answer_format else ())
+        kept = frozenset(token for token in marks if token is not None)
         return [
             Sequence(
                 request,
                 choice,
-                TextStream(make_detokenizer(self._tokenizer, self.token_bytes, skips_special_tokens), params.stop),
+                TextStream(
+                    make_detokenizer(self._tokenizer, self.token_bytes, params.skip_special_tokens, kept), params.stop
+                ),
                 max_tokens,
                 self._ngram_rule(params),
-                self._loop_detector(params),
+                self._loop_detector(request),
                 Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
                 request.guide and request.guide.copy(),
                 AnswerParser(answer_format) if answer_format else None,
@@ -61,7 +60,14 @@ class SequenceMaker:
         whitelist = frozenset(token for token in tokens if token is not None)
         return NgramRule(params.no_repeat_ngram_size, params.no_repeat_ngram_window, whitelist)
 
-    def _loop_detector(self, params: SamplingParams) -> LoopDetector | None:
-        given = params.max_repetition_tokens
-        max_tokens = self._config.max_repetition_tokens if given is None and not params.guided else given
+    def max_tokens(self, request: Request) -> int:
+        """Most tokens of each of its choices."""
+        if request.prompt.is_embedded:
+            return 1  # none is sampled
+        room, params = self._max_context - request.num_prompt_tokens, request.params
+        return max(params.max_tokens or min(self._config.default_max_tokens, room), params.min_tokens)
+
+    def _loop_detector(self, request: Request) -> LoopDetector | None:
+        given = request.params.max_repetition_tokens
+        max_tokens = self._config.max_repetition_tokens if given is None and not request.guide else given
         return LoopDetector(max_tokens) if max_tokens else None

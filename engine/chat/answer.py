@@ -51,6 +51,12 @@ class AnswerFormat:
     """Whether there may be several calls."""
 
     @property
+    def marks(self) -> tuple[str, ...]:
+        """What an answer is read by."""
+        thoughts = (THINK, END_OF_THOUGHT) if self.thinking else ()
+        return thoughts + (self.syntax.marks if self.syntax else ())
+
+    @property
     def is_plain(self) -> bool:
         """Whether an answer is text and nothing else."""
         return self.thinking is None and self.syntax is None

@@ -79,9 +79,8 @@ class ChatTemplate:
         variables = dict(chat.chat_template_kwargs)
         for name in variables:
             if name not in self._variables - _TEMPLATES_OWN - self._tokenizer.special_tokens_map.keys():
-                raise InvalidRequest(
-                    f"chat_template_kwargs.{name}", "the checkpoint's chat template has no such switch"
-                )
+                text = f"the checkpoint's chat template has no switch {name[:80]!r}; leave it out"
+                raise InvalidRequest("chat_template_kwargs", text)
         if chat.thinking is not None:
             variables |= self._thinking(chat.thinking)
         if chat.reasoning_effort is not None:

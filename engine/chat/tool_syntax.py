@@ -39,6 +39,11 @@ class ToolSyntax:
         """What never is a part of an answer's text."""
         return tuple(filter(None, (self.begin, *self.around)))
 
+    @property
+    def marks(self) -> tuple[str, ...]:
+        """All that calls are read by."""
+        return (*self.markers, self.end, _SEPARATOR)
+
     def head_of(self, name: str) -> str:
         return self.head.replace("NAME", name)
 

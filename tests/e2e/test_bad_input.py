@@ -59,7 +59,7 @@ COMPLETION_ONLY: dict[str, list[Any]] = {
     "logprobs": ["a", -1, 6],
     "best_of": [5],
     "suffix": ["a"],
-    "echo": [True],
+    "echo": ["a"],
 }
 
 

@@ -16,7 +16,7 @@ import sseclient
 from transformers import AutoTokenizer
 
 from demo.coder.tokenizer import FIM_BEGIN, FIM_END, FIM_HOLE
-from tests.e2e.conftest import ARCHITECTURES, OCR_ARCHITECTURE
+from tests.e2e.conftest import ARCHITECTURES, OCR_ARCHITECTURE, REASONER
 from tests.e2e.stack import PROJECT, Stack
 
 QUESTION: Any = [{"role": "user", "content": "Write a Python function to sort a list"}]
@@ -269,7 +269,7 @@ def test_a_completion_begins_with_its_prompt_if_it_shall(client: openai.OpenAI) 
 
 
 def test_models(client: openai.OpenAI) -> None:
-    ids = {MODEL, "deepseek-ocr", *ARCHITECTURES, OCR_ARCHITECTURE, "narrow"}
+    ids = {MODEL, "deepseek-ocr", *ARCHITECTURES, REASONER, OCR_ARCHITECTURE, "narrow"}
     assert {model.id for model in client.models.list()} == ids
     assert client.models.retrieve(MODEL).id == MODEL
     with pytest.raises(openai.NotFoundError) as caught:

@@ -107,7 +107,7 @@ def test_a_thought_is_gone_on_with(client: openai.OpenAI) -> None:
     [
         ({"extra_body": {"thinking": {"type": "enabled"}}}, "thinking"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
-        ({"extra_body": {"chat_template_kwargs": {"mood": 1}}}, "chat_template_kwargs.mood"),
+        ({"extra_body": {"chat_template_kwargs": {"mood": 1}}}, "chat_template_kwargs"),
         (
             {
                 "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "sprocket"}}}],

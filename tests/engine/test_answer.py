@@ -72,10 +72,29 @@ def test_calls_written_otherwise(said: str, call: tuple[str, str]) -> None:
         "<tool_call>[]</tool_call>",
         "a < b, <tool, <tool_cal",
         "  two lines\n\n",
+        "Use the <tool_call>x</tool_call> tag.",
+        'a <tool_call>{"name": "", "arguments": {}}</tool_call>',
+        '<tool_call>{"name": "a\\_b", "arguments": {}}</tool_call>',
+        "<tool_call>" + "[" * 20_000,
+        "<tool_call>" + "[" * 20_000 + "</tool_call>",
     ],
 )
 def test_what_is_no_call_is_text(said: str) -> None:
     assert whole(said, HERMES) == ("", said, [])
+
+
+def test_a_head_of_blanks_takes_no_time() -> None:
+    """Each piece is looked at in time that does not grow with what was held back."""
+    for syntax in SYNTAXES.values():
+        blanks = " " * 20_000
+        said = f"{syntax.begin}function<｜tool▁sep｜>{blanks}"
+        assert read(AnswerFormat(None, syntax), list(said)) == ("", said, [])
+
+
+def test_what_follows_a_call_that_nothing_closes() -> None:
+    call = '<tool_call>{"name": "f", "arguments": {}}'
+    assert whole(f"{call}\nMore.", HERMES) == ("", "More.", [("f", "{}")])
+    assert whole(f"{call}\n{call}", HERMES) == ("", "", [("f", "{}")] * 2)
 
 
 def test_a_call_that_is_cut_off_has_what_was_said() -> None:

@@ -125,6 +125,20 @@ def test_a_thought_is_resumed() -> None:
     assert text.endswith("<|im_start|>assistant\n<think>\nHmm")
 
 
+def test_a_user_s_mark_is_no_thought() -> None:
+    asked = {"role": "user", "content": "What does <think> do?"}
+    assert render(QWEN3, asked)[1].thinking == "possible"
+    assert render(V31, asked)[1].thinking is None
+
+
+def test_a_thought_is_resumed_where_the_template_would_close_it() -> None:
+    prefix = {"role": "assistant", "content": "", "reasoning_content": "Hmm"}
+    text, answer_format = render(V31, USER, prefix, continue_final_message=True)
+    assert text == "<｜User｜>Weather?<｜Assistant｜><think>Hmm" or text.endswith("<｜Assistant｜><think>\nHmm")
+    assert answer_format.thinking == "begun"
+    assert refusal(QWEN3, USER, prefix, continue_final_message=True, thinking=False) == "thinking"
+
+
 def test_earlier_thoughts_go_where_the_template_wants_them() -> None:
     said = {"role": "assistant", "content": "Yes.", "reasoning_content": "Hmm"}
     assert "<think>\nHmm\n</think>\n\nYes." in render(QWEN3, USER, said, USER)[0]
@@ -138,8 +152,15 @@ def test_earlier_thoughts_go_where_the_template_wants_them() -> None:
         (CHAT_TEMPLATE, {"thinking": True}, "thinking"),
         (R1, {"thinking": False}, "thinking"),
         (QWEN3, {"reasoning_effort": "low"}, "reasoning_effort"),
-        (QWEN3, {"chat_template_kwargs": {"mood": 1}}, "chat_template_kwargs.mood"),
-        (QWEN3, {"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs.messages"),
+        (QWEN3, {"chat_template_kwargs": {"mood": 1}}, "chat_template_kwargs"),
+        (QWEN3, {"chat_template_kwargs": {"messages": []}}, "chat_template_kwargs"),
+        (R1, {"chat_template_kwargs": {"bos_token": "x"}}, "chat_template_kwargs"),
+        (QWEN3, {"chat_template_kwargs": {"namespace": 1}}, "chat_template_kwargs"),
+        (
+            QWEN3,
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "array"}}}]},
+            "tools.0.function",
+        ),
         (QWEN3, {"tool_choice": "required"}, "tool_choice"),
         (QWEN3, {"tools": [TOOL], "tool_choice": {"name": "x"}}, "tool_choice"),
         (QWEN3, {"tools": [TOOL, TOOL]}, "tools"),

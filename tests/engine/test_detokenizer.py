@@ -21,7 +21,7 @@ from tests.checkpoints import BOS, VOCAB_SIZE, train_tokenizer
 TOKENIZER = train_tokenizer().backend_tokenizer
 TOKEN_BYTES = TokenBytes(TOKENIZER)
 MAKERS: tuple[Callable[[bool], Detokenizer], ...] = (
-    lambda skips: ByteDetokenizer(TOKEN_BYTES, skips),
+    lambda skips: ByteDetokenizer(TOKEN_BYTES, TOKEN_BYTES.special if skips else frozenset()),
     lambda skips: WindowDetokenizer(TOKENIZER, skips),
 )
 both = pytest.mark.parametrize("make", MAKERS, ids=("bytes", "window"))
