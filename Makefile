@@ -66,8 +66,12 @@ $(INSTALLED): pyproject.toml
 	@touch $@
 
 .PHONY: test
-test: $(INSTALLED) ## run every test, the real Triton included
-	$(PY) -m pytest
+test: $(INSTALLED) ## run the tests, a real Triton included
+	$(PY) -m pytest -m 'not slow'
+
+.PHONY: test-slow
+test-slow: $(INSTALLED) ## run what `make test` leaves out: training's data, the GPU benchmark in small
+	$(PY) -m pytest -m slow
 
 .PHONY: train-coder train-ocr
 train-coder: $(INSTALLED) ## train the coder demo checkpoint anew, or go on where it was interrupted

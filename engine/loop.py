@@ -22,10 +22,11 @@ from engine.gpu_runner import GpuRunner, suits
 from engine.guidance import Guidance, Guide
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
+from engine.outcome import extend, read
 from engine.prefix_cache import PrefixCache
-from engine.request import FinishReason, Output, PromptImage, Request
+from engine.request import Output, PromptImage, Request
 from engine.runner import Runner
-from engine.sampler import SampledToken, Sampler
+from engine.sampler import Sampler
 from engine.scheduler import Batch, Scheduler
 from engine.sequence import Sequence
 from engine.sequence_maker import SequenceMaker
@@ -253,7 +254,7 @@ class Engine:
                 if later and token.is_new:
                     later.drop(sequence)
                 try:
-                    self._tell(sequence, self._extend(sequence, place, token))
+                    self._tell(sequence, extend(sequence, place, token, self._checkpoint.eos_token_ids))
                 except EngineError as error:
                     self._fail([sequence], error)
                 except Exception:  # whatever is wrong with one answer is wrong with no other
@@ -277,7 +278,7 @@ class Engine:
             if output.finish_reason in ("length", "repetition") and not guide.is_whole:
                 raise InvalidRequest("max_tokens", _UNFINISHED)
         if sequence.parser:
-            output = _read(output, sequence)
+            output = read(output, sequence)
         if output.finish_reason:
             self._finish(sequence, output)
         else:
@@ -312,30 +313,6 @@ class Engine:
             if sequence.request.is_cancelled:
                 self._finish(sequence, Output(sequence.choice, "", 0, finish_reason="cancelled"))
 
-    def _extend(self, sequence: Sequence, index: int, sampled: SampledToken) -> Output:
-        """See whether a sequence ends with the token at an index."""
-        params, token = sequence.request.params, sampled.token_id
-        num_output_tokens = index + 1 - sequence.num_prompt_tokens
-        may_stop = num_output_tokens >= params.min_tokens
-        is_eos = token in self._checkpoint.eos_token_ids and not params.ignore_eos
-        is_cut = sequence.guide is not None and sequence.guide.is_cut
-        reason: FinishReason | None
-        if is_eos or token in params.stop_tokens:
-            text, _ = sequence.text.flush()
-            reason = "length" if is_cut else "stop"
-            return Output(sequence.choice, text, 1, None, reason, stop_string=sequence.text.stop_string)
-        if sequence.ngram_rule:
-            sequence.ngram_rule.append(token)
-        text, stopped = sequence.text.decode(token, may_stop)
-        reason = "stop" if stopped else None
-        is_loop = sequence.loop_detector is not None and sequence.loop_detector.append(token) and may_stop
-        is_whole = sequence.guide is not None and sequence.guide.is_done
-        if reason is None and (is_loop or is_whole or num_output_tokens == sequence.max_tokens):
-            rest, stopped = sequence.text.flush()
-            is_ended = stopped or (is_whole and not is_cut)
-            text, reason = text + rest, "stop" if is_ended else "repetition" if is_loop else "length"
-        return Output(sequence.choice, text, 1, sampled.logprob, reason, stop_string=sequence.text.stop_string)
-
     def _finish(self, sequence: Sequence, last: Output) -> None:
         """End one choice with its last output."""
         self._remove(sequence)
@@ -361,21 +338,3 @@ class Engine:
         with self._room:
             self._num_inside -= num_sequences
             self._room.notify_all()
-
-
-def _read(output: Output, sequence: Sequence) -> Output:
-    """What an output adds to an answer that is more than text."""
-    parser = sequence.parser
-    assert parser is not None
-    is_reasoning = parser.is_reasoning
-    text, reasoning, calls = parser.decode(output.text)
-    # Both marks are the thought's.
-    if is_reasoning or parser.is_reasoning:
-        sequence.request.num_reasoning_tokens += output.num_tokens
-    finish_reason = output.finish_reason
-    if finish_reason:
-        last = parser.flush()
-        text, reasoning, calls = text + last.text, reasoning + last.reasoning, calls + last.calls
-        if finish_reason == "stop" and parser.has_calls:
-            finish_reason = "tool_calls"
-    return output._replace(text=text, reasoning=reasoning, calls=calls, finish_reason=finish_reason)

@@ -13,6 +13,10 @@ FIM_TOKENS = ("<｜fim▁begin｜>", "<｜fim▁hole｜>", "<｜fim▁end｜>")
 """Before what precedes a gap, in its place, and behind what follows it: DeepSeek-Coder fills it in from there."""
 
 
+_MANY_CHARACTERS = 16
+"""For each token of the context: so much text is tokenized at once, for others wait meanwhile."""
+
+
 class PromptEncoder:
     """Tokenizes prompts and chats with the checkpoint's own tokenizer and chat template."""
 
@@ -73,7 +77,9 @@ class PromptEncoder:
         Raises:
             InvalidRequest: it is so long that it can't.
         """
-        self._check_length("text_input", len(text))
+        most = _MANY_CHARACTERS * self._max_context
+        if len(text) > most:
+            raise InvalidRequest("text_input", f"it has more than {most} characters; send it in parts")
         tokens: list[int] = self._tokenizer.encode(text, add_special_tokens=add_special_tokens)
         return tokens
 

@@ -41,6 +41,7 @@ def test_a_report_has_its_command_its_tables_and_a_picture(results: Path, capsys
     assert (results / "speed.png").read_bytes().startswith(b"\x89PNG")
 
 
+@pytest.mark.slow
 def test_the_gpu_benchmark_in_small(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     call(monkeypatch, gpu.main, "--small", "--concurrency", "1", "3", "--tokens", "8")
     text = (results / "gpu-small.md").read_text()
@@ -63,9 +64,10 @@ def test_the_int8_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_the_guidance_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(guidance, "NUM_TOKENS", 16)
+    monkeypatch.setattr(guidance, "NUM_WORDS", 1000)
     call(monkeypatch, guidance.main, "--quick")
     text = (results / "guidance-quick.md").read_text()
-    assert all(text.count(f"| {name} | ") == 2 for name in guidance.FORMS)
+    assert all(f"| {name} | " in text for name in guidance.FORMS)
 
 
 def test_the_latent_cache_is_as_small_as_deepseek_says() -> None:

@@ -51,6 +51,7 @@ def new_run(corpus: Corpus) -> Run:
     )
 
 
+@pytest.mark.slow
 def test_the_data_follow_from_the_seed_alone(corpus: Corpus) -> None:
     digests = {
         subprocess.run(

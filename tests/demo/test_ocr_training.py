@@ -67,6 +67,7 @@ print(digest.hexdigest())
 """
 
 
+@pytest.mark.slow
 def test_a_seed_is_a_page_in_every_process() -> None:
     digests = {
         subprocess.run(
@@ -78,6 +79,7 @@ def test_a_seed_is_a_page_in_every_process() -> None:
     assert len(digests) == 1
 
 
+@pytest.mark.slow
 def test_boxes_hold_the_ink_of_their_lines_and_nothing_else_is_inked() -> None:
     maker = PageMaker(fonts=MAKER.fonts, code_fonts=MAKER.fonts, kinds=("title", "text", "list", "code"), is_plain=True)
     for page in pages(12, maker):
@@ -223,6 +225,7 @@ def test_an_interrupted_training_ends_in_the_same_weights(tokenizer: PreTrainedT
         assert torch.equal(weight, resumed.trainee.state_dict()[name]), name
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_batch_and_its_gradients(tokenizer: PreTrainedTokenizerFast, tmp_path: Path) -> None:
     whole, *halves = (Batches(STAGES, tokenizer, 0, part) for part in ((0, 1), (0, 2), (1, 2)))
     assert torch.equal(whole[1].views, torch.cat([half[1].views for half in halves]))

@@ -104,24 +104,24 @@ def test_draws_of_a_large_vocabulary_follow_the_distribution(params: dict[str, f
     expected = torch.zeros(4000).double().scatter(0, order, best / best.sum())
     sequence = make(seed=0, **params)
     shares = torch.zeros(4000).double()
-    for _ in range(3000):
-        shares[append_sample(sequence, logits.float())] += 1 / 3000
+    for _ in range(1000):
+        shares[append_sample(sequence, logits.float())] += 1 / 1000
     assert not shares[expected == 0].any()
-    assert (shares - expected).abs().max() < 0.04
+    assert (shares - expected).abs().max() < 0.06
 
 
 def test_top_p_beyond_the_sorted_candidates_is_exact() -> None:
     flat = torch.zeros(2000)
     sequence = make(seed=0, top_p=0.9)
-    drawn = {append_sample(sequence, flat) for _ in range(8000)}
-    assert len(drawn) > 1500  # of the 1,800 that hold nine tenths: far more than are sorted first
+    drawn = {append_sample(sequence, flat) for _ in range(4000)}
+    assert len(drawn) > 1400  # of the 1,800 that hold nine tenths: far more than are sorted first
 
 
 def test_top_p_of_more_than_the_sorted_candidates_of_top_k_is_exact() -> None:
     flat = torch.zeros(2000)
     sequence = make(seed=0, top_k=1000, top_p=0.9)
-    drawn = {append_sample(sequence, flat) for _ in range(6000)}
-    assert 850 < len(drawn) <= 905
+    drawn = {append_sample(sequence, flat) for _ in range(3000)}
+    assert 800 < len(drawn) <= 905
 
 
 def test_a_top_k_beyond_the_vocabulary_is_all_of_it() -> None:

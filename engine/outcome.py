@@ -1,0 +1,50 @@
+"""What a token comes to: text, a thought, a piece of a call, and whether the answer ends with it."""
+
+from __future__ import annotations
+
+from engine.request import FinishReason, Output
+from engine.sampler import SampledToken
+from engine.sequence import Sequence
+
+
+def extend(sequence: Sequence, index: int, sampled: SampledToken, eos_token_ids: frozenset[int]) -> Output:
+    """See whether a sequence ends with the token at an index."""
+    params, token = sequence.request.params, sampled.token_id
+    num_output_tokens = index + 1 - sequence.num_prompt_tokens
+    may_stop = num_output_tokens >= params.min_tokens
+    is_eos = token in eos_token_ids and not params.ignore_eos
+    is_cut = sequence.guide is not None and sequence.guide.is_cut
+    reason: FinishReason | None
+    if is_eos or token in params.stop_tokens:
+        text, _ = sequence.text.flush()
+        reason = "length" if is_cut else "stop"
+        return Output(sequence.choice, text, 1, None, reason, stop_string=sequence.text.stop_string)
+    if sequence.ngram_rule:
+        sequence.ngram_rule.append(token)
+    text, stopped = sequence.text.decode(token, may_stop)
+    reason = "stop" if stopped else None
+    is_loop = sequence.loop_detector is not None and sequence.loop_detector.append(token) and may_stop
+    is_whole = sequence.guide is not None and sequence.guide.is_done
+    if reason is None and (is_loop or is_whole or num_output_tokens == sequence.max_tokens):
+        rest, stopped = sequence.text.flush()
+        is_ended = stopped or (is_whole and not is_cut)
+        text, reason = text + rest, "stop" if is_ended else "repetition" if is_loop else "length"
+    return Output(sequence.choice, text, 1, sampled.logprob, reason, stop_string=sequence.text.stop_string)
+
+
+def read(output: Output, sequence: Sequence) -> Output:
+    """What an output adds to an answer that is more than text."""
+    parser = sequence.parser
+    assert parser is not None
+    is_reasoning = parser.is_reasoning
+    text, reasoning, calls = parser.decode(output.text)
+    # Both marks are the thought's.
+    if is_reasoning or parser.is_reasoning:
+        sequence.request.num_reasoning_tokens += output.num_tokens
+    finish_reason = output.finish_reason
+    if finish_reason:
+        last = parser.flush()
+        text, reasoning, calls = text + last.text, reasoning + last.reasoning, calls + last.calls
+        if finish_reason == "stop" and parser.has_calls:
+            finish_reason = "tool_calls"
+    return output._replace(text=text, reasoning=reasoning, calls=calls, finish_reason=finish_reason)
