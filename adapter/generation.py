@@ -79,7 +79,7 @@ async def generate(
     Choice c of request r has the index `r * num_choices + c`; the usage, summed, comes last and on the record.
     """
     if record.is_charged:  # what is generated is known then as it is, also if nobody waits for its end
-        requests = [replace(request, stream=True, continuous_usage=True) for request in requests]
+        requests = [replace(request, continuous_usage=True) for request in requests]
     responses = triton.infer(requests[0]) if len(requests) == 1 else _merge(triton, requests)
     async with aclosing(responses):
         async for generated in responses:

@@ -151,8 +151,7 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         case "extra_forbidden":
             return "is not supported by this server; leave it out"
         case "literal_error":
-            shown = orjson.dumps(problem["input"]).decode()
-            shown = shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "…"
+            shown = _shown(problem["input"])
             expected = problem["ctx"]["expected"].replace("'", '"').replace("False", "false")
             return f"{shown} is not supported; use {expected}"
         case "model_type" | "model_attributes_type":
@@ -160,3 +159,11 @@ def _sentence(problem: Mapping[str, Any]) -> str:
         case _:
             sentence = str(problem["msg"]).removeprefix("Value error, ").partition(" after validation")[0]
             return _SHOULD.sub("must ", sentence)
+
+
+def _shown(value: object) -> str:
+    """What is nested may be too deep to be written again."""
+    if isinstance(value, (dict, list)):
+        return "this value"
+    shown = orjson.dumps(value).decode()
+    return shown if len(shown) <= _MAX_SHOWN else shown[:_MAX_SHOWN] + "…"

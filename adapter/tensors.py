@@ -38,6 +38,7 @@ class InferRequest:
     sampling_parameters: bytes
     num_choices: int
     stream: bool
+    """Whether the client reads it as it comes, and so waits for its first response only so long."""
     images: Sequence[bytes] = ()
     image_parameters: bytes | None = None
     is_background: bool = False
@@ -45,7 +46,7 @@ class InferRequest:
     suffix: str | None = None
     """What follows the gap that a raw text precedes and the answer fills."""
     continuous_usage: bool = False
-    """Whether each response has the usage so far, and not the last one alone."""
+    """Whether each response has the usage so far, and not the last one alone; there are several then in any case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +156,7 @@ def encode(request: InferRequest) -> ModelInferRequest:
         _add(message, "image", "BYTES", b"".join(map(_bytes, request.images)), len(request.images))
     if request.image_parameters is not None:
         _add(message, "image_parameters", "BYTES", _bytes(request.image_parameters))
-    _add(message, "stream", "BOOL", b"\x01" if request.stream else b"\x00")
+    _add(message, "stream", "BOOL", bytes([request.stream or request.continuous_usage]))
     if request.continuous_usage:
         _add(message, "continuous_usage", "BOOL", b"\x01")
     _add(message, "sampling_parameters", "BYTES", _bytes(request.sampling_parameters))

@@ -79,6 +79,7 @@ def _create(store: KeyStore, arguments: argparse.Namespace, settings: Settings) 
     # Alone on standard output, for a script to take.
     sys.stdout.write(f"{key}\n")
     sys.stderr.write("Keep it: it is not stored, and can't be shown again.\n")
+    sys.stderr.write(f"Its hash is in {Path(settings.keys_db).absolute()}, for servers with that as ADAPTER_KEYS_DB.\n")
 
 
 def _list(store: KeyStore, arguments: argparse.Namespace, settings: Settings) -> None:

@@ -53,7 +53,10 @@ def new_key() -> str:
 
 
 def digest_of(key: str) -> str:
-    """One round of SHA-256 is enough for 256 random bits: there is no dictionary to try, as there is of passwords."""
+    """One round of SHA-256, which is enough for the 256 random bits of a made key.
+
+    A key of the settings is as hard to find from its digest as it is to guess: that of a word is in a dictionary.
+    """
     return hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest()
 
 

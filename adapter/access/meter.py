@@ -1,4 +1,4 @@
-"""Admits requests that generate, as far as their key's limits and budget go, and charges what they used."""
+"""Admits requests that use the models, as far as their key's limits and budget go, and charges what they used."""
 
 import asyncio
 import logging
@@ -9,6 +9,7 @@ from adapter.access.errors import InsufficientQuota, RateLimited, RatesUnavailab
 from adapter.access.keys import Key, KeyLimits
 from adapter.access.ledger import Ledger
 from adapter.access.rates import Kind, Rates, Window
+from adapter.access.rules import Use
 from adapter.access.store import Charge
 from adapter.request_log import RequestRecord
 from adapter.tensors import Usage
@@ -35,20 +36,21 @@ class Meter:
         """By client."""
         self._defaults = defaults
 
-    def visit(self, key: Key | None, address: str) -> "Visit | None":
+    def visit(self, key: Key | None, address: str, use: Use) -> "Visit | None":
         """None: nothing is counted."""
         if key is None:
             is_limited = self._defaults != KeyLimits()
-            return Visit(self, Client(address, self._defaults, None)) if is_limited else None
-        return Visit(self, Client(key.id, key.limits.over(self._defaults), key))
+            return Visit(self, Client(address, self._defaults, None), use) if is_limited else None
+        return Visit(self, Client(key.id, key.limits.over(self._defaults), key), use)
 
 
 class Visit:
     """One request: `begin`, and in any case `end`."""
 
-    def __init__(self, meter: Meter, client: Client) -> None:
+    def __init__(self, meter: Meter, client: Client, use: Use) -> None:
         self._meter = meter
         self._client = client
+        self._use = use
         self._is_running = False
         self._end: asyncio.Task[None] | None = None
         self._windows: dict[Kind, Window] = {}
@@ -60,16 +62,16 @@ class Visit:
 
     @property
     def counts_tokens(self) -> bool:
-        return self._client.key is not None or self._client.limits.tokens_per_minute is not None
+        is_limited = self._client.key is not None or self._client.limits.tokens_per_minute is not None
+        return is_limited and self._use == "tokens"
 
     async def begin(self) -> None:
         """Raises `RateLimited`, `InsufficientQuota`, `RatesUnavailable` or `KeysUnavailable`."""
         rates, client = self._meter.rates, self._client
         self._windows = await rates.windows(client.id, client.limits)
         self._enter()
-        await self._check_budget()
-        if (tokens := self._windows.get("tokens")) and tokens.remaining == 0:
-            raise self._limited(tokens)
+        if self._use == "tokens":
+            await self._check_tokens()
         is_admitted = await rates.count_request(client.id, client.limits)
         self._windows = await rates.windows(client.id, client.limits)
         if not is_admitted:
@@ -115,12 +117,14 @@ class Visit:
         if running[self._client.id] == 0:
             del running[self._client.id]  # addresses are many
 
-    async def _check_budget(self) -> None:
+    async def _check_tokens(self) -> None:
         key = self._client.key
         if key is not None and await self._meter.ledger.left(key) == 0:
             raise InsufficientQuota(
                 "Insufficient Balance: this key's token budget is spent; ask the server's operator for another."
             )
+        if (tokens := self._windows.get("tokens")) and tokens.remaining == 0:
+            raise self._limited(tokens)
 
     def _limited(self, window: Window) -> RateLimited:
         text = f"The limit of {window.limit} {window.kind} per minute is reached; try again in {window.reset_s} s."

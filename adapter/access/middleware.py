@@ -5,7 +5,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from adapter.access.keyring import Keyring
 from adapter.access.meter import Meter, Visit
-from adapter.access.rules import Rules, generates
+from adapter.access.rules import Rules, use_of_models
 from adapter.errors import ApiError, NotFound, error_response
 from adapter.request_log import record_of
 
@@ -48,10 +48,11 @@ class AccessControl:
             record_of(scope).key = await self._keyring.find(Headers(scope=scope), required=rule == "key")
 
     def _visit(self, scope: Scope) -> Visit | None:
-        if not generates(scope["method"], scope["path"]):
+        use = use_of_models(scope["method"], scope["path"])
+        if use is None:
             return None
         address = scope["client"][0] if scope.get("client") else ""
-        return self._meter.visit(record_of(scope).key, address)
+        return self._meter.visit(record_of(scope).key, address, use)
 
     async def _answer_metered(self, visit: Visit, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)

@@ -5,6 +5,8 @@ from typing import Literal, TypeAlias
 from adapter.settings import Settings
 
 Access: TypeAlias = Literal["public", "key", "off"]
+Use: TypeAlias = Literal["requests", "tokens"]
+"""Requests alone, where the models only count tokens; else tokens too."""
 
 _DOCS = ("/docs", "/redoc", "/openapi.json", "/static-offline-docs")
 _HEALTH = ("/health",)
@@ -12,6 +14,7 @@ _METRICS = ("/metrics",)
 _GENERATING = frozenset(
     f"/v1/{name}" for name in ("chat/completions", "completions", "responses", "messages", "embeddings", "ocr")
 )
+_COUNTING = frozenset(("/tokenize", "/detokenize", "/v1/messages/count_tokens"))
 
 
 class Rules:
@@ -29,9 +32,13 @@ class Rules:
         return None
 
 
-def generates(method: str, path: str) -> bool:
-    """Whether a request uses the models, and so a key's limits and budget. The path is the application's own."""
-    return method == "POST" and (path in _GENERATING or _is_below(("/ocr",), path))
+def use_of_models(method: str, path: str) -> Use | None:
+    """What a request takes of a key's limits and budget; None: nothing. The path is the application's own."""
+    if method != "POST":
+        return None
+    if path in _COUNTING:
+        return "requests"
+    return "tokens" if path in _GENERATING or _is_below(("/ocr",), path) else None
 
 
 def _is_below(roots: tuple[str, ...], path: str) -> bool:

@@ -101,7 +101,7 @@ class Message(RequestModel):
     def _an_assistant_may_have_said_nothing(cls, fields: object) -> object:
         if not isinstance(fields, dict) or fields.get("role") != "assistant" or fields.get("content") is not None:
             return fields
-        says_something_else = fields.get("tool_calls") or fields.get("reasoning_content")
+        says_something_else = any(fields.get(name) for name in ("tool_calls", "reasoning_content", "reasoning"))
         return fields | {"content": ""} if "content" in fields or says_something_else else fields
 
     @property

@@ -71,6 +71,8 @@ class ChatRequest(SamplingFields):
                 raise InvalidRequest(text, param=f"messages.{i}.name")
         self._check_continuation()
         self._check_tools()
+        self._check_calls()
+        self._check_thinking()
         for name in GUIDED:
             if self.form and getattr(self, name) is not None:
                 text = f"{name}: answers are held to response_format already; give one of them"
@@ -120,15 +122,27 @@ class ChatRequest(SamplingFields):
         if isinstance(self.tool_choice, NamedTool) and self.tool_choice.function.name not in names:
             text = f"tool_choice: there is no tool {self.tool_choice.function.name!r}; give one of tools"
             raise InvalidRequest(text, param="tool_choice")
+
+    def _check_calls(self) -> None:
+        """Who has called, and whether each result is of a call."""
+        called: set[str] = set()
         for i, message in enumerate(self.messages):
+            param = f"messages.{i}.tool_call_id"
             if (message.role == "tool") != (message.tool_call_id is not None):
-                param = f"messages.{i}.tool_call_id"
                 raise InvalidRequest(f"{param}: is for the role 'tool', which needs it", param=param)
+            if message.tool_call_id is not None and message.tool_call_id not in called:
+                text = f"{param}: no assistant's message before has a call of this id; send its tool_calls"
+                raise InvalidRequest(text, param=param)
             for field in ("tool_calls", "reasoning_content", "reasoning"):
                 if message.role != "assistant" and getattr(message, field):
                     param = f"messages.{i}.{field}"
                     raise InvalidRequest(f"{param}: is only for an assistant's message", param=param)
-        if self.thinking and self.reasoning_effort == "none" and self.thinking.type == "enabled":
+            called.update(call.id for call in message.tool_calls or ())
+
+    def _check_thinking(self) -> None:
+        if self.thinking is None or self.reasoning_effort is None:
+            return
+        if (self.thinking.type == "disabled") != (self.reasoning_effort == "none"):
             text = "reasoning_effort: contradicts thinking; give one of them"
             raise InvalidRequest(text, param="reasoning_effort")
 

@@ -107,18 +107,10 @@ class ChatService:
             image_parameters=image_parameters,
         )
 
-    def _responses(
+    async def _responses(
         self, body: ChatRequest, generation: InferRequest, record: RequestRecord
     ) -> AsyncGenerator[Generated, None]:
-        is_translated = body.images or body.form or body.continues or body.reasoning_effort
-        if is_translated:
-            return self._translated(body, generation, record)
-        return generate(self._triton, [generation], record)
-
-    async def _translated(
-        self, body: ChatRequest, generation: InferRequest, record: RequestRecord
-    ) -> AsyncGenerator[Generated, None]:
-        """The same with images, and with the model's errors in the client's words."""
+        """With the images, and with the model's errors in the client's words."""
         images = await self._images.read(body) if body.images else ()
         try:
             generations = [replace(generation, images=images)]
@@ -180,8 +172,10 @@ def _turn(message: Message) -> dict[str, Any]:
 
 
 def _in_clients_words(error: InvalidRequest, body: ChatRequest) -> InvalidRequest:
-    """The model refuses what it was given; the client gave it in messages, or as the response format."""
-    if error.param in ("image", "image_parameters", "mode"):
+    """The model refuses what it was given; the client may have given it by another name."""
+    if error.param == "max_tokens" and body.max_completion_tokens is not None:
+        param = "max_completion_tokens"
+    elif error.param in ("image", "image_parameters", "mode"):
         param = "messages"
     elif error.param == "thinking" and body.reasoning_effort == "none":
         param = "reasoning_effort"

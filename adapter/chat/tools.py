@@ -1,6 +1,6 @@
 """Functions that a chat's answers may call, and calls of them."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import orjson
 from pydantic import Discriminator, Field, Tag, field_validator
@@ -20,6 +20,13 @@ class Function(RequestModel):
     strict: bool | None = Field(
         None, description="Hold the arguments to the schema also where the model calls it by its own choice."
     )
+
+    @field_validator("parameters")
+    @classmethod
+    def _of_an_object(cls, parameters: dict[str, Any] | None) -> dict[str, Any] | None:
+        if parameters is not None and parameters.get("type", "object") != "object":
+            raise ValueError('must have the type "object", or none: arguments have names')
+        return parameters
 
 
 class Tool(RequestModel):

@@ -132,7 +132,7 @@ class PageReader:
             (page.image,),
             orjson.dumps(options.image_parameters) if options.image_parameters else None,
             options.is_background,
-            continuous_usage=stream,  # a page that is left in the middle is charged too
+            continuous_usage=True,  # a page that is left in the middle is charged too
         )
         waits_s = self._queue_waits_s(options.patient)
         note_usage = options.tally.begin()

@@ -1,7 +1,7 @@
 """The bodies of `POST /tokenize` and `POST /detokenize`, and their answers, in vLLM's shapes."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import ConfigDict, Field, model_validator
 
@@ -10,7 +10,7 @@ from adapter.chat.schemas import MAX_MESSAGES, ChatRequest
 from adapter.chat.tools import MAX_TOOLS, Tool
 from adapter.errors import InvalidRequest
 from adapter.prompts import Tokens
-from adapter.request_body import RequestModel
+from adapter.request_body import JsonObject, RequestModel, validated
 
 _OF_CHATS = ("tools", "add_generation_prompt", "continue_final_message", "chat_template_kwargs")
 
@@ -26,7 +26,7 @@ class TokenizeRequest(RequestModel):
     tools: Annotated[list[Tool], Field(max_length=MAX_TOOLS, fail_fast=True)] | None = None
     add_generation_prompt: bool | None = None
     continue_final_message: bool | None = None
-    chat_template_kwargs: dict[str, Any] | None = None
+    chat_template_kwargs: JsonObject | None = None
     add_special_tokens: bool | None = Field(
         None, description="Whether a text gets those that the tokenizer adds by itself, which is so if absent."
     )
@@ -50,7 +50,7 @@ class TokenizeRequest(RequestModel):
         if self.messages is None:
             return None
         given = {name: value for name in _OF_CHATS if (value := getattr(self, name)) is not None}
-        return ChatRequest(model=self.model, messages=self.messages, **given)
+        return validated(ChatRequest, {"model": self.model, "messages": self.messages, **given})
 
 
 class DetokenizeRequest(RequestModel):

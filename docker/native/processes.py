@@ -14,7 +14,7 @@ import xmlrpc.client
 from dataclasses import dataclass
 from pathlib import Path
 
-from settings import PROJECT, Failed, Settings
+from settings import DEFAULTS, PROJECT, Failed, Settings
 from supervisor.xmlrpc import SupervisorTransport
 
 _MARKER = "DEEPSEEK_ON_TRITON_RUN_DIR"
@@ -115,6 +115,7 @@ class Processes:
             "TRITON_SERVER": str(wheel / "bin" / "tritonserver"),
             "SHM_PREFIX": self._settings.shm_prefix,
             "ADAPTER_JOBS_DIR": os.environ.get("ADAPTER_JOBS_DIR") or f"{self._settings.run_dir}/jobs",
+            **self._keys_db(),
             "ADAPTER_TRITON_URL": f"{self._settings.triton_address}:{self._settings.values['TRITON_GRPC_PORT']}",
             "TRITON_URL": self._settings.triton_url,
             # Triton's Python stub takes the environment of the first python3 on the path,
@@ -123,6 +124,12 @@ class Processes:
             "LD_LIBRARY_PATH": os.pathsep.join(filter(None, libraries)),
             "PYTHONUNBUFFERED": "1",
         }
+
+    def _keys_db(self) -> dict[str, str]:
+        """Of a run folder of its own; else it is the adapter's default, or what config.yaml says."""
+        if os.environ.get("ADAPTER_KEYS_DB") or str(self._settings.run_dir) == DEFAULTS["RUN_DIR"]:
+            return {}
+        return {"ADAPTER_KEYS_DB": f"{self._settings.run_dir}/keys.db"}
 
     def _link_backend(self) -> None:
         """Put the Python backend and this interpreter's stub side by side, as Triton wants them.

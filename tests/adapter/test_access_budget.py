@@ -200,6 +200,36 @@ def test_pages_that_were_read_for_a_client_that_went_away(run: Runs, path: Path,
         assert charged(path, key) == (2 * USAGE[0], 2 * USAGE[1])
 
 
+IMAGE = {"image_base64": base64_of(png())}
+
+
+@pytest.mark.parametrize(
+    ("url", "body"),
+    [
+        ("/ocr", IMAGE),
+        ("/ocr/batch", {"requests": [IMAGE]}),
+        ("/v1/ocr", {"document": {"type": "image_url", "image_url": f"data:image/png;base64,{base64_of(png())}"}}),
+    ],
+)
+def test_a_whole_answer_of_a_page_that_nobody_waited_for(
+    run: Runs, path: Path, triton: FakeTriton, url: str, body: dict[str, Any]
+) -> None:
+    key = make_key(path)
+    gate = triton.hangs()
+
+    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        yield answer("Hello", usage=(5, 1, 0))
+        yield answer(" world", usage=(5, 2, 0))
+        await gate.passed()
+
+    triton.reply = reply
+    with run(key) as http:
+        with pytest.raises(httpx.ReadTimeout):
+            http.post(url, json=body, timeout=0.5)
+        until(lambda: charged(path, key) != (0, 0))
+    assert charged(path, key) == (5, 2)
+
+
 def test_a_page_that_nobody_waited_for(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path)
     gate = triton.hangs()

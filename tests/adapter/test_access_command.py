@@ -34,6 +34,11 @@ def folder(path: Path) -> None:
     path.parent.mkdir()
 
 
+def test_the_database_s_whole_path_is_told(path: Path) -> None:
+    made = keys(path, "create", "--name", "ann", ADAPTER_KEYS_DB="here/keys.db")
+    assert str(path.parent / "here" / "keys.db") in made.stderr
+
+
 def test_a_key_from_its_making_to_its_end(
     serve: Callable[..., httpx.Client], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -43,7 +48,9 @@ def test_a_key_from_its_making_to_its_end(
     assert made.returncode == 0, made.stderr
     key = made.stdout.strip()
     assert key.startswith("sk-") and len(key) > 40
-    assert made.stderr == "Keep it: it is not stored, and can't be shown again.\n"
+    kept, where = made.stderr.splitlines()
+    assert kept == "Keep it: it is not stored, and can't be shown again."
+    assert where == f"Its hash is in {path}, for servers with that as ADAPTER_KEYS_DB."
     assert http.post(CHAT, json=BODY).status_code == 401
     response = http.post(CHAT, json=BODY, headers=bearer(key))
     assert (response.status_code, response.headers["x-ratelimit-limit-requests"]) == (200, "7")

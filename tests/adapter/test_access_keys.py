@@ -16,7 +16,7 @@ from adapter.access.async_store import AsyncKeyStore
 from adapter.access.errors import InvalidKey
 from adapter.access.keyring import Keyring
 from adapter.access.keys import Key, configured, digest_of
-from adapter.access.rules import generates
+from adapter.access.rules import use_of_models
 from adapter.app import create_app
 from adapter.settings import Settings, SettingsError, load_settings
 from tests.adapter.access_keys import BODY, CHAT, bearer, make_key, revoke
@@ -26,7 +26,7 @@ from tests.adapter.fake_triton import FakeTriton
 KEY = "your-secret-key"
 PUBLIC = {"/", "/metrics"}
 COUNTING = {"/tokenize", "/detokenize", "/v1/messages/count_tokens"}
-"""They generate nothing."""
+"""They generate nothing, and take of the limits of requests alone."""
 PUBLIC_BELOW = ("/health", "/docs", "/redoc", "/openapi.json", "/static-offline-docs")
 
 Serve = Callable[..., httpx.Client]
@@ -91,7 +91,8 @@ def test_every_route_is_in_the_document() -> None:
 
 @pytest.mark.parametrize(("method", "path"), ENDPOINTS)
 def test_whatever_is_posted_is_metered(method: str, path: str) -> None:
-    assert generates(method, path) == (method == "POST" and path not in COUNTING)
+    use = "requests" if path in COUNTING else "tokens"
+    assert use_of_models(method, path) == (use if method == "POST" else None)
 
 
 @pytest.mark.parametrize("key", [KEY, "another-key"])

@@ -13,7 +13,7 @@ import pytest
 
 from adapter.access.keys import KeyLimits
 from adapter.access.rates import Window
-from tests.adapter.access_keys import BODY, CHAT, bearer, make_key
+from tests.adapter.access_keys import BODY, CHAT, bearer, charged, make_key
 from tests.adapter.conftest import WAIT_S
 from tests.adapter.fake_triton import FakeTriton
 from tests.adapter.sse_reading import stream
@@ -52,7 +52,8 @@ def left(response: httpx.Response, kind: str) -> tuple[str, str, str]:
 def refused(response: httpx.Response, sentence: str) -> None:
     assert response.status_code == 429, response.text
     error = response.json()["error"]
-    assert error["code"] == "rate_limit_exceeded"
+    assert error["type"] == "rate_limit_error"
+    assert error.get("code", "rate_limit_exceeded") == "rate_limit_exceeded"
     assert sentence in error["message"]
 
 
@@ -112,6 +113,39 @@ def test_what_generates_nothing_is_not_limited(serve: Serve, clock: Clock) -> No
         response = http.get("/v1/models")
         assert response.status_code == 200
         assert not [name for name in response.headers if name.startswith("x-ratelimit")]
+
+
+TURNS = {"messages": BODY["messages"]}
+COUNTING = [("/tokenize", {"prompt": "a"}), ("/detokenize", {"tokens": [97]}), ("/v1/messages/count_tokens", TURNS)]
+
+
+@pytest.mark.parametrize(("url", "body"), COUNTING)
+def test_what_counts_tokens_is_limited_by_its_requests(
+    serve: Serve, clock: Clock, path: Path, url: str, body: Any
+) -> None:
+    limits = KeyLimits(requests_per_minute=3, tokens_per_minute=NUM_TOKENS, budget_tokens=NUM_TOKENS)
+    key = make_key(path, limits=limits)
+    http = serve(keys_db=str(path))
+    http.headers.update(bearer(key))
+    assert http.post(CHAT, json=BODY).status_code == 200
+    assert http.post(CHAT, json=BODY).status_code == 402
+    for remaining in ("1", "0"):
+        response = http.post(url, json=body)
+        assert (response.status_code, left(response, "requests")[1]) == (200, remaining)
+    refused(http.post(url, json=body), "The limit of 3 requests per minute is reached")
+    assert charged(path, key) == (5, 3)
+
+
+def test_what_counts_tokens_is_one_of_those_that_run_at_once(serve: Serve, triton: FakeTriton) -> None:
+    http = serve(max_concurrent_requests=1)
+    gate = triton.hangs()
+    with ThreadPoolExecutor() as pool:
+        running = pool.submit(http.post, CHAT, json=BODY)
+        assert gate.reached.wait(WAIT_S)
+        for url, body in COUNTING:
+            refused(http.post(url, json=body), "at most 1 at once")
+        gate.open()
+        assert running.result().status_code == 200
 
 
 def test_each_key_has_its_own_count_and_may_have_its_own_limit(serve: Serve, clock: Clock, path: Path) -> None:

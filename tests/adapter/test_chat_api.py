@@ -4,6 +4,7 @@ import json
 import re
 from typing import Any
 
+import grpc
 import httpx
 import openai
 import pytest
@@ -246,3 +247,11 @@ async def test_the_async_sdk_reads_it(async_sdk: openai.AsyncOpenAI) -> None:
             if event.type == "content.delta":
                 text += event.delta
     assert text == "Hello world"
+
+
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+@pytest.mark.parametrize("streamed", [False, True])
+def test_a_length_that_the_model_refuses(http: httpx.Client, triton: FakeTriton, name: str, streamed: bool) -> None:
+    triton.fails(grpc.StatusCode.INVALID_ARGUMENT, "max_tokens: exceeds the context of 9 tokens")
+    error = http.post(PATH, json={"messages": MESSAGES, name: 99, "stream": streamed}).json()["error"]
+    assert (error["param"], error["message"]) == (name, f"{name}: exceeds the context of 9 tokens")

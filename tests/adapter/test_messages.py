@@ -24,6 +24,7 @@ USER: Any = {"role": "user", "content": "Weather?"}
 ASKED: Any = {"model": "deepseek-coder", "max_tokens": 50, "messages": [USER]}
 WEATHER: Any = {"name": "weather", "input_schema": {"type": "object"}}
 USE: Any = {"type": "tool_use", "id": "toolu_1", "name": "weather", "input": {"city": "Paris"}}
+SECOND: Any = USE | {"id": "toolu_2"}
 RESULT: Any = {"type": "tool_result", "tool_use_id": "toolu_1", "content": "18 degrees"}
 PNG = base64.b64encode(encoded("white")).decode()
 IMAGE: Any = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PNG}}
@@ -62,17 +63,18 @@ def test_a_text(claude: anthropic.Anthropic, triton: FakeTriton) -> None:
 def test_blocks_are_turns(http: httpx.Client, triton: FakeTriton) -> None:
     messages = [
         blocks(text("Wea"), text("ther?")),
-        blocks({"type": "thinking", "thinking": "Hm.", "signature": "s"}, text("Well."), USE, role="assistant"),
+        blocks({"type": "thinking", "thinking": "Hm.", "signature": "s"}, text("Well."), USE, SECOND, role="assistant"),
         blocks(RESULT, RESULT | {"tool_use_id": "toolu_2", "content": [text("none")], "is_error": True}, text("So?")),
         blocks(text("Warm"), role="assistant"),
     ]
     response = http.post(PATH, json=ASKED | {"messages": messages})
     assert response.status_code == 200, response.text
     call = {"id": "toolu_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}
+    calls = [call, call | {"id": "toolu_2"}]
     chat = chat_of(triton)
     assert chat["messages"] == [
         USER,
-        {"role": "assistant", "content": "Well.", "reasoning_content": "Hm.", "tool_calls": [call]},
+        {"role": "assistant", "content": "Well.", "reasoning_content": "Hm.", "tool_calls": calls},
         {"role": "tool", "content": "18 degrees", "tool_call_id": "toolu_1"},
         {"role": "tool", "content": "Error: none", "tool_call_id": "toolu_2"},
         {"role": "user", "content": "So?"},

@@ -13,6 +13,8 @@ from tests.adapter.fake_triton import FakeTriton
 from tests.adapter.test_messages import ASKED, IMAGE, PATH, RESULT, USE, USER, WEATHER, blocks, text
 from tests.adapter.test_tools import DEEP
 
+CALLED = blocks(USE, role="assistant")
+
 
 @pytest.mark.parametrize(
     ("fields", "param", "sentence"),
@@ -31,12 +33,14 @@ from tests.adapter.test_tools import DEEP
         ({"messages": [blocks({"type": "document"})]}, "messages.0.content.0.type", "/ocr/file"),
         ({"messages": [blocks(USE)]}, "messages.0.content.0", "is for the role 'assistant'"),
         ({"messages": [USER, blocks(IMAGE, role="assistant")]}, "messages.1.content.0", "is for the role 'user'"),
+        ({"messages": [blocks(RESULT)]}, "messages.0.content.0.tool_use_id", "no assistant's message before"),
+        ({"tools": [WEATHER | {"input_schema": {"type": "array"}}]}, "tools.0.input_schema", 'the type "object"'),
         ({"messages": [blocks(RESULT | {"content": [IMAGE]})]}, "messages.0.content.0.content.0", "result is text"),
         ({"messages": [USER, blocks(USE, role="assistant")]}, "messages.1.content", "send its tool_result"),
         ({"messages": [USER, {"role": "assistant", "content": ""}]}, "messages.1", "with some text"),
         (
-            {"messages": [blocks(RESULT, IMAGE | {"source": {"type": "url", "url": "ftp://x"}})]},
-            "messages.0.content.1.source",
+            {"messages": [CALLED, blocks(RESULT, IMAGE | {"source": {"type": "url", "url": "ftp://x"}})]},
+            "messages.1.content.1.source",
             "must be a data URL",
         ),
         (
@@ -112,6 +116,7 @@ def test_failures_are_anthropics(
     [
         (400, "invalid_request_error"),
         (401, "authentication_error"),
+        (402, "billing_error"),
         (403, "permission_error"),
         (404, "not_found_error"),
         (413, "request_too_large"),

@@ -13,6 +13,7 @@ from adapter.errors import ApiError, InternalError
 from adapter.grpc_errors import BY_STATUS, Failure, translate
 from tests.adapter.conftest import Loop
 from tests.adapter.fake_triton import USAGE, FakeTriton, Seen, answer, messages, raw_answer, strings
+from tests.adapter.ocr_pages import base64_of, png
 from tests.adapter.sse_reading import DONE, read_events
 
 CHAT = "/v1/chat/completions"
@@ -193,6 +194,22 @@ def test_the_wait_for_the_first_response(serve: Callable[..., httpx.Client], tri
     expected = (503, "service_unavailable_error", "timeout", None, "did not begin to answer within 0.2 seconds")
     expect(response.json()["error"], response.status_code, expected)
     assert triton.seen[0].cancelled.wait(10)
+
+
+def test_who_waits_for_the_whole_waits_longer(serve: Callable[..., httpx.Client], triton: FakeTriton) -> None:
+    """Also where the model answers bit by bit, for a key to be charged and for pages."""
+    http = serve(api_key="a-key-to-charge", first_response_timeout_s=0.2, request_timeout_s=0.5)
+    http.headers["authorization"] = "Bearer a-key-to-charge"
+    triton.hangs()
+    image = {"image_base64": base64_of(png())}
+    for path, body, seconds in (
+        (CHAT, BODY, "0.5"),
+        ("/ocr", image, "0.5"),
+        (CHAT, BODY | {"stream": True}, "0.2"),
+        ("/ocr/stream", image, "0.2"),
+    ):
+        assert f"within {seconds} seconds" in http.post(path, json=body).text
+    assert all(seen.inputs["stream"] for seen in triton.seen)
 
 
 def test_triton_away_and_back(loop: Loop, serve: Callable[..., httpx.Client]) -> None:

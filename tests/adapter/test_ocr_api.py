@@ -83,10 +83,11 @@ def test_what_the_model_gets(http: httpx.Client, triton: FakeTriton, path: str) 
         "exclude_input_in_output",
         "image",
         "stream",
+        "continuous_usage",
         "sampling_parameters",
     }
     assert seen.inputs["text_input"] == "<image>\nFree OCR."
-    assert (seen.inputs["exclude_input_in_output"], seen.inputs["stream"]) == (True, False)
+    assert (seen.inputs["exclude_input_in_output"], seen.inputs["continuous_usage"]) == (True, True)
     assert seen.shapes["image"] == [1, 1]
     assert seen.sampling == IMAGE_SAMPLING
 

@@ -77,7 +77,12 @@ USER = {"role": "user", "content": "hi"}
             "must be base64",
         ),
         ({"input": [USER, CALL | {"arguments": "["}]}, "input.1.arguments", "must be the JSON of an object"),
-        ({"input": [USER, OUTPUT | {"output": [{"type": "input_image", "image_url": PNG_URL}]}]}, "input.1.output", ""),
+        ({"input": [USER, OUTPUT]}, "input.1.call_id", "no assistant's message before"),
+        (
+            {"input": [USER, CALL, OUTPUT | {"output": [{"type": "input_image", "image_url": PNG_URL}]}]},
+            "input.2.output",
+            "only a user's message",
+        ),
     ],
 )
 def test_what_is_refused(

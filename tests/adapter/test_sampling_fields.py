@@ -10,6 +10,7 @@ from adapter.chat.schemas import ChatRequest
 from adapter.completions.schemas import CompletionRequest
 from adapter.sampling import FORWARDED
 from tests.adapter.fake_triton import FakeTriton
+from tests.adapter.test_tools import DEEP
 
 CHAT = ("/v1/chat/completions", {"messages": [{"role": "user", "content": "hi"}]})
 COMPLETIONS = ("/v1/completions", {"prompt": "hi"})
@@ -163,6 +164,7 @@ REFUSED = [
     ("user", 5, "must be a valid string"),
     ("store", True, "true is not supported; use false"),
     ("service_tier", "flex", '"flex" is not supported; use "auto" or "default"'),
+    ("service_tier", DEEP, 'this value is not supported; use "auto" or "default"'),
     ("temprature", 1, "is not supported by this server; leave it out"),
     ("functions", [], "is not supported by this server; leave it out"),
 ]

@@ -9,6 +9,7 @@ import httpx
 import pytest
 
 from tests.adapter.fake_triton import FakeTriton, Seen, answer
+from tests.adapter.test_tools import DEEP
 
 TURNS = [{"role": "user", "content": "hi"}]
 BEGUN = [*TURNS, {"role": "assistant", "content": "Well"}]
@@ -66,6 +67,7 @@ def test_tokens_and_back(http: httpx.Client, triton: FakeTriton) -> None:
         ("/tokenize", {"prompt": "a", "add_generation_prompt": True}, "add_generation_prompt", "only for messages"),
         ("/tokenize", {"messages": TURNS, "add_special_tokens": True}, "add_special_tokens", "a chat's template"),
         ("/tokenize", {"messages": TURNS, "continue_final_message": True}, "messages.0", "must be an assistant's"),
+        ("/tokenize", {"messages": TURNS, "chat_template_kwargs": DEEP}, "chat_template_kwargs", "200 deep"),
         ("/tokenize", {"prompt": "a", "chat_template": "x"}, "chat_template", "is not supported by this server"),
         ("/tokenize", {"prompt": "a", "model": "gpt-4"}, "model", "there is no model 'gpt-4'"),
         ("/detokenize", {}, "tokens", "is required"),

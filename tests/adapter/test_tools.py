@@ -109,6 +109,12 @@ def test_how_to_think(http: httpx.Client, triton: FakeTriton) -> None:
         assert chat == said
 
 
+@pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
+def test_an_assistant_may_only_have_thought(http: httpx.Client, triton: FakeTriton, field: str) -> None:
+    assert http.post(PATH, json={"messages": [{"role": "assistant", field: "Hmm"}, USER]}).status_code == 200
+    assert triton.seen[0].chat["messages"][0] == {"role": "assistant", "content": "", "reasoning_content": "Hmm"}
+
+
 def test_a_thought_may_be_the_prefix(http: httpx.Client, triton: FakeTriton) -> None:
     prefix = {"role": "assistant", "content": "", "reasoning_content": "Hmm", "prefix": True}
     assert http.post("/beta/chat/completions", json={"messages": [USER, prefix]}).status_code == 200
@@ -142,6 +148,14 @@ def test_a_thought_may_be_the_prefix(http: httpx.Client, triton: FakeTriton) -> 
             "messages.1.tool_calls.0.function.arguments",
         ),
         ({"messages": [{"role": "assistant"}]}, "messages.0.content"),
+        ({"thinking": {"type": "disabled"}, "reasoning_effort": "high"}, "reasoning_effort"),
+        ({"messages": [USER, RESULT]}, "messages.1.tool_call_id"),
+        ({"messages": [USER, RESULT, CALLED]}, "messages.1.tool_call_id"),
+        ({"messages": [USER, CALLED, RESULT | {"tool_call_id": "call_2"}]}, "messages.2.tool_call_id"),
+        (
+            {"tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "string"}}}]},
+            "tools.0.function.parameters",
+        ),
     ],
 )
 def test_what_is_refused(http: httpx.Client, triton: FakeTriton, fields: dict[str, Any], param: str) -> None:

@@ -27,7 +27,6 @@ class Stack:
             **{name: str(port) for name, port in self.ports.items()},
             "MODE": "native",
             "RUN_DIR": str(run_dir),
-            "ADAPTER_KEYS_DB": f"{run_dir}/keys.db",
             **environment,
         }
 
