@@ -33,6 +33,7 @@ class Description:
     architecture: str
     device: str
     dtype: str
+    quantization: str | None
     max_context: int
     max_sequences: int
     num_parameters: int
@@ -41,7 +42,9 @@ class Description:
     @property
     def fingerprint(self) -> str:
         """OpenAI's `system_fingerprint`: while it is the same, so is the text of a seed."""
-        parts = self.version, self.checkpoint, self.architecture, self.device, self.dtype
+        names = sorted(gpu.name for gpu in self.gpus)
+        what = self.version, self.checkpoint, self.architecture, self.dtype, self.quantization
+        parts = *what, self.device, names
         return f"fp_{hashlib.sha256(orjson.dumps(parts)).hexdigest()[:10]}"
 
 

@@ -109,6 +109,7 @@ class EngineModel:
             "architecture": checkpoint.architecture,
             "device": checkpoint.device.type,
             "dtype": str(checkpoint.dtype).removeprefix("torch."),
+            "quantization": self._config.quantization,
             "max_context": self._engine.max_context,
             "max_sequences": self._config.max_sequences,
             "num_parameters": checkpoint.num_parameters,

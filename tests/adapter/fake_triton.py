@@ -18,6 +18,7 @@ DESCRIPTION: dict[str, Any] = {
     "architecture": "LlamaForCausalLM",
     "device": "cpu",
     "dtype": "bfloat16",
+    "quantization": None,
     "max_context": 2048,
     "max_sequences": 64,
     "num_parameters": 1_000_000,
