@@ -110,7 +110,12 @@ def test_a_thought_is_gone_on_with(client: openai.OpenAI) -> None:
         ({"extra_body": {"chat_template_kwargs": {"mood": 1}}}, "chat_template_kwargs"),
         (
             {
-                "tools": [{"type": "function", "function": {"name": "f", "parameters": {"type": "sprocket"}}}],
+                "tools": [
+                    {
+                        "type": "function",
+                        "function": {"name": "f", "parameters": {"properties": {"a": {"type": "sprocket"}}}},
+                    }
+                ],
                 "tool_choice": "required",
             },
             "tools",
