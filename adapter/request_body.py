@@ -59,6 +59,11 @@ class RequestModel(BaseModel):
         return known if unknown is None else {unknown: given[unknown], **known}
 
 
+def text_or_list(value: object) -> str:
+    """The tag of a field that is a string or a list, in a union whose members are `<text>` and `<list>`."""
+    return "<list>" if isinstance(value, list) else "<text>"
+
+
 def media_type(request: Request) -> str:
     return request.headers.get("content-type", "").partition(";")[0].strip().lower()
 

@@ -58,6 +58,14 @@ class Keyring:
             raise InvalidKey(f"The API key is unknown or revoked; ask the server's operator for one, and {_HOW}.")
         return found[0]
 
+    async def by_id(self, key_id: str) -> Key:
+        """Raises `InvalidKey`, of a key that was let in once, or `KeysUnavailable`."""
+        known = await self.load()
+        for key in (*self._configured, *known.keys):
+            if key.id == key_id:
+                return key
+        raise InvalidKey("The API key that asked for this is revoked; ask the server's operator for another.")
+
     async def load(self) -> _Known:
         """Raises `KeysUnavailable`."""
         now_s = self._clock()

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 
 from adapter.access.async_store import AsyncKeyStore
-from adapter.access.errors import KeysUnavailable
+from adapter.access.errors import InsufficientQuota, KeysUnavailable
 from adapter.access.keys import Key, KeyLimits
 from adapter.access.store import Charge, KeyStore
 
@@ -24,6 +24,13 @@ class Ledger:
             return None
         await self._store.ensure_open()
         return max(0, budget_tokens - await self._store.call(KeyStore.spent, key.id))
+
+    async def check(self, key: Key) -> None:
+        """Raises `InsufficientQuota` where nothing is left, or `KeysUnavailable`."""
+        if await self.left(key) == 0:
+            raise InsufficientQuota(
+                "Insufficient Balance: this key's token budget is spent; ask the server's operator for another."
+            )
 
     async def charge(self, charges: Sequence[Charge]) -> None:
         """What can't be written is logged, with all that it takes to add it by hand: the answer is out already."""

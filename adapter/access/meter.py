@@ -5,7 +5,7 @@ import logging
 from collections import Counter
 from dataclasses import dataclass
 
-from adapter.access.errors import InsufficientQuota, RateLimited, RatesUnavailable
+from adapter.access.errors import RateLimited, RatesUnavailable
 from adapter.access.keys import Key, KeyLimits
 from adapter.access.ledger import Ledger
 from adapter.access.rates import Kind, Rates, Window
@@ -118,11 +118,8 @@ class Visit:
             del running[self._client.id]  # addresses are many
 
     async def _check_tokens(self) -> None:
-        key = self._client.key
-        if key is not None and await self._meter.ledger.left(key) == 0:
-            raise InsufficientQuota(
-                "Insufficient Balance: this key's token budget is spent; ask the server's operator for another."
-            )
+        if self._client.key is not None:
+            await self._meter.ledger.check(self._client.key)
         if (tokens := self._windows.get("tokens")) and tokens.remaining == 0:
             raise self._limited(tokens)
 

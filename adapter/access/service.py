@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from adapter.access.accounts import Accounts
 from adapter.access.async_store import AsyncKeyStore
 from adapter.access.errors import KeysUnavailable
 from adapter.access.keyring import Keyring
@@ -23,6 +24,7 @@ class AccessService:
         defaults = settings.key_limits
         self.keyring = Keyring(self._store, configured(settings.api_key or ()))
         self.ledger = Ledger(self._store, defaults)
+        self.accounts = Accounts(self.keyring, self.ledger)
         self._rates = Rates(settings.rate_limit_storage)
         self.meter = Meter(self._rates, self.ledger, defaults, settings.retry_after_s)
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from adapter.chat.tools import MAX_CALLS, ToolCall
-from adapter.request_body import RequestModel
+from adapter.request_body import RequestModel, text_or_list
 
 
 def _known_part(value: object) -> object:
@@ -60,13 +60,9 @@ ContentPart = Annotated[
 ]
 
 
-def _content_kind(value: object) -> str:
-    return "<parts>" if isinstance(value, list) else "<text>"
-
-
 Content = Annotated[
-    Annotated[str, Tag("<text>")] | Annotated[list[ContentPart], Field(fail_fast=True), Tag("<parts>")],
-    Discriminator(_content_kind),
+    Annotated[str, Tag("<text>")] | Annotated[list[ContentPart], Field(fail_fast=True), Tag("<list>")],
+    Discriminator(text_or_list),
 ]
 Nothing = Annotated[list[Any], Field(max_length=0)]
 

@@ -68,11 +68,12 @@ class NamedTool(RequestModel):
     function: NamedFunction
 
 
-def _choice_kind(value: object) -> str:
+def choice_kind(value: object) -> str:
+    """The tag of a `tool_choice`, in a union whose members are `<word>` and `<function>`."""
     return "<word>" if isinstance(value, str) else "<function>"
 
 
 ToolChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("<word>")] | Annotated[NamedTool, Tag("<function>")],
-    Discriminator(_choice_kind),
+    Discriminator(choice_kind),
 ]

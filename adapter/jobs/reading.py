@@ -2,18 +2,19 @@
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from typing import Final
 
 import orjson
 
-from adapter.access.ledger import Ledger
-from adapter.access.store import Charge
+from adapter.access.accounts import Accounts
+from adapter.access.errors import InsufficientQuota, InvalidKey, KeysUnavailable
 from adapter.documents.reader import DocumentReader
 from adapter.errors import ApiError, InternalError, Overloaded, Unavailable
 from adapter.jobs.async_store import AsyncStore
+from adapter.jobs.bill import Bill, PaidDocument
 from adapter.jobs.errors import FilesLost, StoreUnavailable
 from adapter.jobs.files import JobFiles
 from adapter.jobs.pages import KEPT_PARTS, pack, pack_failure
@@ -25,7 +26,6 @@ from adapter.ocr.document import DocumentEvent, PageFailed, PageRead, read_docum
 from adapter.ocr.fields import OcrFields, read_options
 from adapter.ocr.reader import PageReader
 from adapter.request_body import validated
-from adapter.tensors import Usage
 from adapter.triton_client import TritonClient
 
 logger = logging.getLogger(__name__)
@@ -58,6 +58,7 @@ class _Reading:
     owner: str
     fields: OcrFields
     triton_model: str
+    bill: Bill
 
 
 class JobReader:
@@ -70,7 +71,7 @@ class JobReader:
         catalog: ModelCatalog,
         reader: PageReader,
         documents: DocumentReader,
-        ledger: Ledger,
+        accounts: Accounts,
         pauses: Pauses,
     ) -> None:
         self._store = store
@@ -80,7 +81,7 @@ class JobReader:
         self._catalog = catalog
         self._reader = reader
         self._documents = documents
-        self._ledger = ledger
+        self._accounts = accounts
         self._pauses = pauses
 
     async def read(self, job: Job, owner: str) -> None:
@@ -91,9 +92,16 @@ class JobReader:
             ApiError: the job can't be read, now or later.
         """
         fields = validated(OcrFields, orjson.loads(job.asked.fields))
-        reading = _Reading(job.asked, owner, fields, self._catalog.resolve(job.asked.model)[1])
+        bill = Bill(self._accounts, job.asked)
+        reading = _Reading(job.asked, owner, fields, self._catalog.resolve(job.asked.model)[1], bill)
         if job.num_done:  # a process that dies may have kept a page and not charged it
-            await self._charge(job.asked, await self._store.call(JobStore.usages, job.id))
+            await bill.charge(await self._store.call(JobStore.usages, job.id))
+        try:
+            await self._read_all(reading, job)
+        finally:
+            await bill.charge_rest()
+
+    async def _read_all(self, reading: _Reading, job: Job) -> None:
         suspects = await self._suspects(reading, job.num_takeovers)
         failure: ApiError | OSError | None = None
         while remaining := await self._remaining(reading.job):
@@ -119,6 +127,8 @@ class JobReader:
         try:
             async with aclosing(self._events(reading, numbers)) as events:
                 async for event in events:
+                    if isinstance(event, PageFailed) and _is_of_the_key(event.error):
+                        raise event.error
                     if isinstance(event, PageFailed) and _may_pass(event.error):
                         # What is read behind it waits.
                         await self._read_alone(reading, event.page, event.error)
@@ -146,7 +156,7 @@ class JobReader:
                 is_up = True
                 async with aclosing(self._events(reading, [number])) as events:
                     async for event in events:
-                        if isinstance(event, PageFailed) and _may_pass(event.error):
+                        if isinstance(event, PageFailed) and (_is_of_the_key(event.error) or _may_pass(event.error)):
                             raise event.error
                         await self._keep(reading, event)
                 return
@@ -196,9 +206,11 @@ class JobReader:
         except FileNotFoundError:
             raise FilesLost(job.id) from None
         try:
-            options = replace(read_options(fields, reading.triton_model, document, job.field), is_background=True)
+            options = read_options(fields, reading.triton_model, document, job.field)
+            options = replace(options, is_background=True, tally=reading.bill.tally)
+            paid = PaidDocument(document, reading.bill)
             is_rest = list(numbers) != list(job.numbers)
-            pages = read_document(self._reader, document, options, fields.parts | KEPT_PARTS, job.id, is_rest=is_rest)
+            pages = read_document(self._reader, paid, options, fields.parts | KEPT_PARTS, job.id, is_rest=is_rest)
             async with aclosing(pages) as events:
                 async for event in events:
                     yield event
@@ -215,15 +227,11 @@ class JobReader:
         else:
             assert isinstance(event, PageFailed), "nothing is streamed"
             record = pack_failure(event.page, event.error)
-        if not await self._store.call(JobStore.record, reading.owner, job.id, record):
-            raise JobLost
-        await self._charge(job, {record.number: record.usage})
+        with reading.bill.keeping(record.usage):
+            if not await self._store.call(JobStore.record, reading.owner, job.id, record):
+                raise JobLost
+        await reading.bill.charge({record.number: record.usage})
         self._changed.notify()
-
-    async def _charge(self, job: NewJob, usages: Mapping[int, Usage]) -> None:
-        """By page number; a page that was charged is not charged again."""
-        if job.key_id is not None:
-            await self._ledger.charge([Charge(job.key_id, job.id, usage, page) for page, usage in usages.items()])
 
 
 def _may_pass(error: ApiError | OSError) -> bool:
@@ -231,5 +239,10 @@ def _may_pass(error: ApiError | OSError) -> bool:
     return isinstance(error, (OSError, Overloaded)) or error.status >= 500
 
 
+def _is_of_the_key(error: ApiError) -> bool:
+    """Whether no further page is to be read at all."""
+    return isinstance(error, (InsufficientQuota, InvalidKey))
+
+
 def _is_of_the_page(error: ApiError | OSError) -> bool:
-    return not isinstance(error, (OSError, Overloaded, StoreUnavailable))
+    return not isinstance(error, (OSError, Overloaded, StoreUnavailable, KeysUnavailable))

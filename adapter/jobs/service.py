@@ -12,7 +12,7 @@ from typing import Literal
 import orjson
 from fastapi import Request, Response
 
-from adapter.access.ledger import Ledger
+from adapter.access.accounts import Accounts
 from adapter.documents.reader import DocumentReader
 from adapter.errors import ApiError, ErrorDetail, InvalidRequest
 from adapter.jobs.async_store import AsyncStore
@@ -52,7 +52,7 @@ class JobService:
         catalog: ModelCatalog,
         reader: PageReader,
         documents: DocumentReader,
-        ledger: Ledger,
+        accounts: Accounts,
         settings: Settings,
         *,
         clock: Callable[[], float] = time.time,
@@ -68,7 +68,7 @@ class JobService:
         self._store = AsyncStore(folder / "jobs.sqlite3", clock)
         self._files = JobFiles(folder / "files", clock)
         job_reader = JobReader(
-            self._store, self._files, self._changed, triton, catalog, reader, documents, ledger, pauses or Pauses()
+            self._store, self._files, self._changed, triton, catalog, reader, documents, accounts, pauses or Pauses()
         )
         self._stop_signals = StopSignals(self._changed.close)
         self._runner = JobRunner(self._store, self._files, job_reader, self._changed, settings, self._pace)

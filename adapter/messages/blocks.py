@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from adapter.chat.messages import Nothing
 from adapter.chat.tools import FunctionName
-from adapter.request_body import JsonObject, RequestModel
+from adapter.request_body import JsonObject, RequestModel, text_or_list
 
 _KINDS = ("image", "thinking", "tool_use", "tool_result")
 
@@ -86,10 +86,6 @@ class ToolUseBlock(Block):
 def _block_kind(value: object) -> str:
     kind = value.get("type") if isinstance(value, dict) else None
     return f"<{kind}>" if kind in _KINDS else "<text>"
-
-
-def text_or_list(value: object) -> str:
-    return "<list>" if isinstance(value, list) else "<text>"
 
 
 ResultBlock = Annotated[

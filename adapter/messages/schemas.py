@@ -7,8 +7,8 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag, mod
 from adapter.chat.schemas import MAX_MESSAGES
 from adapter.chat.tools import MAX_TOOLS, FunctionName
 from adapter.errors import InvalidRequest
-from adapter.messages.blocks import Block, CacheControl, TextBlock, TurnMessage, text_or_list
-from adapter.request_body import JsonObject, RequestModel
+from adapter.messages.blocks import Block, CacheControl, TextBlock, TurnMessage
+from adapter.request_body import JsonObject, RequestModel, text_or_list
 from adapter.sampling import MAX_INT32, StopString
 
 

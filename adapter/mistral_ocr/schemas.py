@@ -8,7 +8,7 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 
 from adapter.chat.messages import ImageUrlOrString
 from adapter.documents.page_ranges import MAX_PAGES_CHARACTERS
-from adapter.request_body import RequestModel
+from adapter.request_body import RequestModel, text_or_list
 from adapter.sampling import MAX_INT32
 
 _MAX_PAGE_NUMBERS = 10_000
@@ -46,15 +46,11 @@ SentDocument = Annotated[
 ]
 
 
-def _pages_kind(value: object) -> str:
-    return "<list>" if isinstance(value, list) else "<text>"
-
-
 PageIndex = Annotated[int, Field(ge=0, lt=MAX_INT32)]
 Pages = Annotated[
     Annotated[str, Field(max_length=MAX_PAGES_CHARACTERS), Tag("<text>")]
     | Annotated[list[PageIndex], Field(max_length=_MAX_PAGE_NUMBERS, fail_fast=True), Tag("<list>")],
-    Discriminator(_pages_kind),
+    Discriminator(text_or_list),
 ]
 
 

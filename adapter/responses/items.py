@@ -6,7 +6,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag
 
 from adapter.chat.messages import Nothing
 from adapter.chat.tools import FunctionName
-from adapter.request_body import RequestModel
+from adapter.request_body import RequestModel, text_or_list
 
 ItemStatus: TypeAlias = Literal["in_progress", "completed", "incomplete"]
 
@@ -42,10 +42,6 @@ InputPart = Annotated[
     Annotated[InputText, Tag("<text>")] | Annotated[InputImage, Tag("<image>")],
     Discriminator(_part_kind),
 ]
-
-
-def text_or_list(value: object) -> str:
-    return "<list>" if isinstance(value, list) else "<text>"
 
 
 InputContent = Annotated[

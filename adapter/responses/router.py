@@ -16,9 +16,7 @@ def responses_router(service: ResponseService) -> APIRouter:
         "/v1/responses",
         summary="Answer as OpenAI's Responses API does",
         response_model=None,
-        responses=answer_responses(
-            ResponseAnswer, 'event: response.created\ndata: {"type": "response.created", ...}\n\n'
-        ),
+        responses=answer_responses(ResponseAnswer, _EVENTS),
     )
     async def create_response(body: ResponsesRequest, request: Request) -> Response:
         return await service.create(body, request)

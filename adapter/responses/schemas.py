@@ -7,9 +7,9 @@ from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from adapter.chat.forms import JsonObjectFormat, TextFormat, format_kind, known_format
 from adapter.chat.messages import Nothing
 from adapter.chat.schemas import MAX_MESSAGES
-from adapter.chat.tools import MAX_TOOLS, FunctionName
-from adapter.request_body import JsonObject, RequestModel
-from adapter.responses.items import InputItem, text_or_list
+from adapter.chat.tools import MAX_TOOLS, FunctionName, choice_kind
+from adapter.request_body import JsonObject, RequestModel, text_or_list
+from adapter.responses.items import InputItem
 from adapter.sampling import MAX_INT32, Metadata
 
 
@@ -42,13 +42,9 @@ class ChosenFunction(RequestModel):
     name: FunctionName
 
 
-def _choice_kind(value: object) -> str:
-    return "<word>" if isinstance(value, str) else "<function>"
-
-
 FunctionChoice = Annotated[
     Annotated[Literal["none", "auto", "required"], Tag("<word>")] | Annotated[ChosenFunction, Tag("<function>")],
-    Discriminator(_choice_kind),
+    Discriminator(choice_kind),
 ]
 
 

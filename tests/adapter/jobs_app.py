@@ -15,7 +15,9 @@ import sseclient
 import uvicorn
 from fastapi import FastAPI
 
+from adapter.access.accounts import Accounts
 from adapter.access.async_store import AsyncKeyStore
+from adapter.access.keyring import Keyring
 from adapter.access.keys import KeyLimits
 from adapter.access.ledger import Ledger
 from adapter.documents.reader import DocumentReader
@@ -60,8 +62,9 @@ def jobs_app(
     catalog = ModelCatalog(triton, settings)
     documents = DocumentReader(settings)
     reader = PageReader(triton, settings)
-    ledger = Ledger(AsyncKeyStore(Path(settings.jobs_dir) / "keys.db"), KeyLimits())
-    jobs = JobService(triton, catalog, reader, documents, ledger, settings, clock=clock, pace=pace, pauses=pauses)
+    keys = AsyncKeyStore(Path(settings.jobs_dir) / "keys.db")
+    accounts = Accounts(Keyring(keys, ()), Ledger(keys, KeyLimits()))
+    jobs = JobService(triton, catalog, reader, documents, accounts, settings, clock=clock, pace=pace, pauses=pauses)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
