@@ -119,7 +119,7 @@ def main() -> None:
     how = f"{threads} compute thread(s), {NUM_REQUESTS} at once, up to {NUM_TOKENS} tokens, medians of {rounds} rounds"
     report = Report("guidance-quick" if arguments.quick else "guidance", f"{how}; free answers have the same lengths.")
     tokenizer = make_tokenizer()
-    if VLLM_PROGRAM.exists():
+    if VLLM_PROGRAM.exists() and not arguments.quick:
         compare_libraries(tokenizer, report)
     for title, config in list(models().items())[: 1 if arguments.quick else 2]:
         with tempfile.TemporaryDirectory() as folder:

@@ -11,6 +11,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from importlib.metadata import version
 from statistics import median
 from typing import Any
 
@@ -114,7 +115,7 @@ def main() -> None:
     for name, by_library in forms.items():
         said = answers(libraries["llguidance"], by_library["llguidance"], size)
         found[name] = {kind: measure(libraries[kind], form, said) for kind, form in by_library.items()}
-    versions = {"llguidance": llguidance.__version__, "xgrammar": xgrammar.__version__}
+    versions = {name: version(name) for name in libraries}
     sys.stdout.write(json.dumps({"versions": versions, "size": size, "found": found}))
 
 

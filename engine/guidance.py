@@ -28,6 +28,8 @@ from engine.sampling_params import SamplingParams
 
 _MAX_GRAMMAR = 1 << 16
 """Characters, of all tools and the form together."""
+_FAR = 256
+"""Tokens from which on an end is taken to be in reach where none is found."""
 _NUM_BETWEEN = 16
 """Tokens until an ending is looked for again where none was found."""
 _MAX_SHOWN = 300
@@ -190,7 +192,8 @@ class Guide:
             return token
         self._ending = before[1:] if before and before[0] == token else self._find_ending()
         is_too_late = before is None or len(before) > num_left + 1
-        if is_too_late or (self._ending is not None and len(self._ending) <= num_left):
+        is_in_reach = num_left >= (_FAR if self._ending is None else len(self._ending))
+        if is_too_late or is_in_reach:
             return token
         assert before is not None
         self._matcher.rollback(1)

@@ -34,7 +34,7 @@ def test_every_answer_is_documented(
 ) -> None:
     @given(OPERATIONS[label].as_strategy(generation_mode=mode))
     @settings(
-        max_examples=20,
+        max_examples=10,
         deadline=None,
         derandomize=True,
         phases=[Phase.generate],

@@ -73,6 +73,20 @@ def test_an_end_is_known_behind_every_token(name: str) -> None:
     guidance.stop()
 
 
+def test_what_has_no_known_end_is_begun_only_where_there_is_room() -> None:
+    tokenizer = train_tokenizer()
+    guidance = Guidance(tokenizer, VOCAB_SIZE, frozenset({1}))
+    schema = {"type": "object", "properties": {"a": {"type": "string", "pattern": "xq[0-9]+y"}}}
+    for num_left, is_cut in ((1000, False), (100, True)):
+        guide = guidance.guide(SamplingParams(guided_json=schema))
+        assert guide is not None
+        for token in tokenizer.encode('{"a": "b'):
+            if guide.choose(token, num_left) != token:
+                break
+        assert guide.is_cut is is_cut
+    guidance.stop()
+
+
 def test_what_could_not_be_brought_to_an_end_is_an_error(start_engine: StartEngine) -> None:
     """Any text before, and nothing that says which character leads on."""
     case = run(start_engine(), PROMPT, **HOT, guided_regex="(.|\\n)*xq[0-9]+y")
