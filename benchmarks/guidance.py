@@ -79,13 +79,17 @@ def serve(engine: Ours, prompts: list[list[int]], params: list[SamplingParams]) 
 def ratios(engine: Ours, form: dict[str, Any], rounds: int) -> list[tuple[float, float]]:
     """Tokens per second held to the form and free, by round; the first one, which warms up, is left out."""
     rng = random.Random(0)
+
+    def prompts() -> list[list[int]]:
+        """New ones for each run: what came before is in the prefix cache."""
+        return [[rng.randrange(2, VOCAB_SIZE) for _ in range(NUM_TOKENS)] for _ in range(NUM_REQUESTS)]
+
     found = []
     for number in range(rounds + 1):
-        prompts = [[rng.randrange(2, VOCAB_SIZE) for _ in range(NUM_TOKENS)] for _ in range(NUM_REQUESTS)]
         held = [SamplingParams(**form, temperature=1.0, max_tokens=NUM_TOKENS, seed=i) for i in range(NUM_REQUESTS)]
-        lengths, held_s = serve(engine, prompts, held)
+        lengths, held_s = serve(engine, prompts(), held)
         free = [SamplingParams(temperature=1.0, max_tokens=length, ignore_eos=True, seed=0) for length in lengths]
-        _, free_s = serve(engine, prompts, free)
+        _, free_s = serve(engine, prompts(), free)
         if number:
             found.append((held_s, free_s))
     return found
