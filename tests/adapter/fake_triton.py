@@ -184,7 +184,7 @@ async def run_task(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStre
             spelt = [chr(token) for token in tokens]
             yield answer(json.dumps({"tokens": tokens, "token_strs": spelt, "max_context": 2048}))
         case "detokenize":
-            yield answer(bytes(tokens).decode())
+            yield answer(bytes(token % 256 for token in tokens).decode(errors="replace"))
         case "embed":
             yield embedding([len(tokens), -0.5, 0.1], len(tokens))
 
