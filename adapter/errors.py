@@ -99,10 +99,10 @@ class UnsupportedMediaType(ApiError):
     status, type, code = 415, "invalid_request_error", "unsupported_media_type"
 
 
-class Overloaded(ApiError):
-    """The model's queue is full, or the request waited in it for too long."""
+class RetryLater(ApiError):
+    """Of a kind that passes by itself; says when."""
 
-    status, type, code = 429, "rate_limit_error", "overloaded"
+    status, type = 429, "rate_limit_error"
 
     def __init__(self, message: str, retry_after_s: int) -> None:
         super().__init__(message)
@@ -111,6 +111,12 @@ class Overloaded(ApiError):
     @property
     def headers(self) -> dict[str, str]:
         return {"Retry-After": str(self._retry_after_s)}
+
+
+class Overloaded(RetryLater):
+    """The model's queue is full, or the request waited in it for too long."""
+
+    code = "overloaded"
 
 
 class ClientDisconnected(ApiError):

@@ -1,6 +1,6 @@
 """How a request can be refused before anybody looks at what it asks for."""
 
-from adapter.errors import ApiError, Unavailable
+from adapter.errors import ApiError, RetryLater, Unavailable
 
 
 class InvalidKey(ApiError):
@@ -17,18 +17,10 @@ class InsufficientQuota(ApiError):
     status, type, code = 402, "insufficient_quota", "insufficient_quota"
 
 
-class RateLimited(ApiError):
+class RateLimited(RetryLater):
     """Too many requests or tokens in a minute, or too many requests at once."""
 
-    status, type, code = 429, "rate_limit_error", "rate_limit_exceeded"
-
-    def __init__(self, message: str, retry_after_s: int) -> None:
-        super().__init__(message)
-        self._retry_after_s = retry_after_s
-
-    @property
-    def headers(self) -> dict[str, str]:
-        return {"Retry-After": str(self._retry_after_s)}
+    code = "rate_limit_exceeded"
 
 
 class KeysUnavailable(Unavailable):

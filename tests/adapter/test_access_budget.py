@@ -53,6 +53,18 @@ def balance_of(num_tokens: int) -> Any:
     return {"is_available": num_tokens > 0, "balance_infos": [info | {"topped_up_balance": "0"}]}
 
 
+def says_two_tokens_and_waits(triton: FakeTriton) -> None:
+    gate = triton.hangs()
+
+    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        assert seen.inputs["stream"] is seen.inputs["continuous_usage"] is True
+        yield answer("Hello", usage=(5, 1, 0))
+        yield answer(" world", usage=(5, 2, 0))
+        await gate.passed()
+
+    triton.reply = reply
+
+
 def test_a_budget_is_spent(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path, limits=KeyLimits(budget_tokens=NUM_TOKENS + 1))
     with run(key) as http:
@@ -215,14 +227,7 @@ def test_a_whole_answer_of_a_page_that_nobody_waited_for(
     run: Runs, path: Path, triton: FakeTriton, url: str, body: dict[str, Any]
 ) -> None:
     key = make_key(path)
-    gate = triton.hangs()
-
-    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
-        yield answer("Hello", usage=(5, 1, 0))
-        yield answer(" world", usage=(5, 2, 0))
-        await gate.passed()
-
-    triton.reply = reply
+    says_two_tokens_and_waits(triton)
     with run(key) as http:
         with pytest.raises(httpx.ReadTimeout):
             http.post(url, json=body, timeout=0.5)
@@ -232,14 +237,7 @@ def test_a_whole_answer_of_a_page_that_nobody_waited_for(
 
 def test_a_page_that_nobody_waited_for(run: Runs, path: Path, triton: FakeTriton) -> None:
     key = make_key(path)
-    gate = triton.hangs()
-
-    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
-        yield answer("Hello", usage=(5, 1, 0))
-        yield answer(" world", usage=(5, 2, 0))
-        await gate.passed()
-
-    triton.reply = reply
+    says_two_tokens_and_waits(triton)
     with run(key) as http:
         with http.stream("POST", "/ocr/stream", json={"image_base64": base64_of(png())}) as response:
             lines = response.iter_lines()
@@ -253,15 +251,7 @@ def test_a_page_that_nobody_waited_for(run: Runs, path: Path, triton: FakeTriton
 def test_an_answer_that_nobody_waited_for(run: Runs, path: Path, triton: FakeTriton, streamed: bool) -> None:
     """Also of a whole answer what was generated so far is known: the model is asked to tell it as it goes."""
     key = make_key(path, limits=KeyLimits(budget_tokens=1000))
-    gate = triton.hangs()
-
-    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
-        assert seen.inputs["stream"] is seen.inputs["continuous_usage"] is True
-        yield answer("Hello", usage=(5, 1, 0))
-        yield answer(" world", usage=(5, 2, 0))
-        await gate.passed()
-
-    triton.reply = reply
+    says_two_tokens_and_waits(triton)
     with run(key) as http:
         with pytest.raises(httpx.ReadTimeout):
             for _ in http.post(CHAT, json=BODY | {"stream": streamed}, timeout=0.5).iter_lines():
