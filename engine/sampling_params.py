@@ -77,13 +77,10 @@ class SamplingParams(BaseModel):
         return self
 
     @model_validator(mode="after")
-    def _a_form_and_nothing_against_it(self) -> SamplingParams:
+    def _one_form(self) -> SamplingParams:
         forms = [field for field in GUIDED_FIELDS if getattr(self, field) is not None]
         if len(forms) > 1:
             raise ValueError(f"{forms[1]}: answers are held to {forms[0]} already; give one of them")
-        for field in ("min_tokens", "no_repeat_ngram_size"):
-            if forms and getattr(self, field):
-                raise ValueError(f"{field}: can rule out all that {forms[0]} leaves; leave one of them out")
         return self
 
     @property

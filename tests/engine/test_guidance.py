@@ -73,6 +73,15 @@ def test_an_end_is_known_behind_every_token(name: str) -> None:
     guidance.stop()
 
 
+@pytest.mark.parametrize(
+    ("form", "field"), [({"guided_json": {}}, "min_tokens"), ({"guided_regex": "a"}, "no_repeat_ngram_size")]
+)
+def test_what_can_rule_out_a_form_is_refused(start_engine: StartEngine, form: dict[str, Any], field: str) -> None:
+    with pytest.raises(InvalidRequest) as caught:
+        start_engine().check(Recorder(PROMPT, **form, **{field: 3}).request)
+    assert caught.value.field == field
+
+
 def test_what_has_no_known_end_is_begun_only_where_there_is_room() -> None:
     tokenizer = train_tokenizer()
     guidance = Guidance(tokenizer, VOCAB_SIZE, frozenset({1}))

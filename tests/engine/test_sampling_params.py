@@ -85,8 +85,6 @@ def test_every_parameter_has_bad_values() -> None:
     [
         ({"guided_regex": "a", "guided_choice": ["b"]}, "guided_choice"),
         ({"guided_json": {}, "guided_json_object": True}, "guided_json_object"),
-        ({"guided_json": {}, "min_tokens": 3}, "min_tokens"),
-        ({"guided_regex": "a", "no_repeat_ngram_size": 3}, "no_repeat_ngram_size"),
     ],
 )
 def test_one_form_and_nothing_against_it(fields: dict[str, object], field: str) -> None:
