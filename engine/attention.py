@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from engine import kernels
-from engine.loops import HAS_TILES, Array
+from engine.loops import Array
 from engine.shared_prefix import NO_SHARED_PREFIXES, SharedPrefixes
 
 _MAX_LOOPED = 512
@@ -193,13 +193,7 @@ class StepAttention:
         num_rows, num_cached = len(rows), keys.shape[1]
         is_first = num_rows == num_cached
         if kernels.onednn_multiplies(rows):
-            # torch's attention is the faster one where it has AMX's tiles. Of few sizes, as in `kernels.see`.
-            if not HAS_TILES or keys.shape[-1] != values.shape[-1]:
-                return kernels.see(rows, keys, values, scale)
-            unit = 16 if num_rows <= _TILE else 64
-            more_rows, more_keys = -num_rows % unit, -num_cached % (unit if is_first else _TILE)
-            rows = F.pad(rows, (0, 0, 0, 0, 0, more_rows))
-            keys, values = (F.pad(cached, (0, 0, 0, more_keys)) for cached in (keys, values))
+            return kernels.see(rows, keys, values, scale)
         out = F.scaled_dot_product_attention(
             rows.transpose(0, 1)[None],
             keys[None],

@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from engine import loops
-from engine.loops import Array
+from engine.loops import INPUTS_UNIT, Array
 
 _ROWS_TILE, _KEYS_TILE = 128, 256
 """Rows and keys of which `see` multiplies all with all at once."""
@@ -152,7 +152,7 @@ def multiply_heads(x: Tensor, weight: Tensor) -> Tensor:
 def see(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
     """Let the last tokens of a sequence see it, each what comes before it and itself, in bfloat16.
 
-    In tiles of few sizes, because oneDNN generates code for each; torch's own attention does without its products.
+    In AMX's tiles, else by oneDNN's products in tiles of few sizes, because it generates code for each.
 
     Args:
         query: `[num_rows, num_query_heads, key_dim]`.
@@ -163,6 +163,11 @@ def see(query: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
     Returns:
         `[num_rows, num_query_heads, value_dim]`.
     """
+    if loops.HAS_TILES and query.shape[2] % INPUTS_UNIT == values.shape[2] % INPUTS_UNIT == 0:
+        out = query.new_empty(*query.shape[:2], values.shape[2])
+        arrays = array(query), array(keys), array(values), np.float32(scale), array(out)
+        _in_parts(loops.see, query.shape[1], query.numel() * keys.shape[1], *arrays)
+        return out
     num_rows, num_cached = len(query), keys.shape[1]
     key_tiles, value_tiles = (
         [_filled(tile) for tile in torch.split(cached, _KEYS_TILE, dim=1)] for cached in (keys, values)

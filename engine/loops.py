@@ -6,6 +6,7 @@ All in this file, because numba compiles anew what it keeps on disk when the fil
 from __future__ import annotations
 
 import ctypes
+import functools
 from collections.abc import Callable
 from functools import cache
 from typing import Any
@@ -256,6 +257,180 @@ def _tile_adder(product: str, is_known: bool) -> Any:
     return _intrinsic(add_tiles)
 
 
+@_intrinsic
+def _multiply_tiles(
+    _: Any, config: Any, rows: Any, next_row: Any, weights: Any, next_pair: Any, next_strip: Any, num_tiles: Any,
+    num_strips: Any, totals: Any, next_totals: Any, adds: Any,
+) -> Any:  # fmt: skip
+    """Multiply 32 rows with strips of weights, all in bfloat16, into totals in float32, or `adds` to them.
+
+    As `_tile_adder`'s, for what lies in the CPU's caches: four tiles of sums share what is read for them.
+    """
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        if not _KNOWS_TILES:
+            return context.get_dummy_value()
+        config, rows, next_row, weights, next_pair, next_strip, num_tiles, num_strips, totals, next_totals, adds = values
+        byte, size = ir.IntType(8), num_tiles.type
+
+        def times(number: Any, factor: int) -> Any:
+            return builder.mul(number, ir.Constant(size, factor))
+
+        def at(*parts: Any) -> Any:
+            return builder.inttoptr(functools.reduce(builder.add, parts), byte.as_pointer())
+
+        def amx(name: str, *values: Any) -> None:
+            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+            builder.call(_cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), values)
+
+        tiles = [ir.Constant(byte, index) for index in range(8)]
+        sums, row_tiles, weight_tiles = (tiles[:2], tiles[2:4]), tiles[4:6], tiles[6:]
+        halves = [ir.Constant(size, 64 * i) for i in range(2)]
+        amx("ldtilecfg", at(config))
+        with _cgutils.for_range(builder, num_strips) as strip:
+            first_weights = builder.add(weights, builder.mul(strip.index, next_strip))
+            first_total = builder.add(totals, times(strip.index, 4 * _STRIP))
+            places = [
+                [at(first_total, times(next_totals, 16 * i), half) for half in halves] for i in range(2)
+            ]
+            with builder.if_else(adds) as (then, otherwise):
+                with then:
+                    for i, j in np.ndindex(2, 2):
+                        amx("tileloadd64", sums[i][j], places[i][j], next_totals)
+                with otherwise:
+                    for i, j in np.ndindex(2, 2):
+                        amx("tilezero", sums[i][j])
+            with _cgutils.for_range(builder, num_tiles) as loop:
+                inputs = times(loop.index, 64)
+                for i in range(2):
+                    amx("tileloadd64", row_tiles[i], at(rows, times(next_row, 16 * i), inputs), next_row)
+                begin = builder.mul(times(loop.index, _TILE_PAIRS), next_pair)
+                for j in range(2):
+                    amx("tileloadd64", weight_tiles[j], at(first_weights, begin, halves[j]), next_pair)
+                for i, j in np.ndindex(2, 2):
+                    amx("tdpbf16ps", sums[i][j], row_tiles[i], weight_tiles[j])
+            for i, j in np.ndindex(2, 2):
+                amx("tilestored64", sums[i][j], places[i][j], next_totals)
+        amx("tilerelease")
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 10, types.boolean), generate
+
+
+def _shuffled(builder: Any, first: Any, second: Any, lanes: list[int]) -> Any:
+    return builder.shuffle_vector(first, second, ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes))
+
+
+@_intrinsic
+def _transpose(_: Any, rows: Any, next_row: Any, columns: Any, next_column: Any) -> Any:
+    """Transpose 16 rows of 16 words: addresses, and bytes to the next."""
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        rows, next_row, columns, next_column = values
+        words = ir.VectorType(ir.IntType(32), _LANES)
+
+        def at(address: Any, step: Any, index: int) -> Any:
+            offset = builder.mul(step, ir.Constant(step.type, index))
+            return builder.inttoptr(builder.add(address, offset), words.as_pointer())
+
+        lines = [builder.load(at(rows, next_row, i), align=4) for i in range(_LANES)]
+        for size in (8, 4, 2, 1):  # of the blocks that change places
+            low = [lane if not lane & size else lane - size + _LANES for lane in range(_LANES)]
+            high = [lane + size if not lane & size else lane + _LANES for lane in range(_LANES)]
+            for i in range(_LANES):
+                if not i & size:
+                    pair = lines[i], lines[i + size]
+                    lines[i], lines[i + size] = _shuffled(builder, *pair, low), _shuffled(builder, *pair, high)
+        for i, line in enumerate(lines):
+            builder.store(line, at(columns, next_column, i), align=4)
+        return context.get_dummy_value()
+
+    return types.void(*[types.intp] * 4), generate
+
+
+@_intrinsic
+def _weigh_scores(
+    _: Any, scores: Any, num_vectors: Any, scale: Any, shares: Any, top: Any, totals: Any, mix: Any, num_mixed: Any
+) -> Any:
+    """Make of a row's scores, vectors of 16, what each counts, and count what it saw before anew if one is higher.
+
+    Addresses, but for:
+
+    - shares: powers of 2 to `scale` times the scores, below the highest; written in bfloat16.
+    - top: the highest of all seen so far, times `scale`.
+    - totals: a vector, which sums all shares.
+    - mix: vectors, `num_mixed`, of what was seen before.
+    """
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        scores, num_vectors, scale, shares, top, totals, mix, num_mixed = values
+        float_type, size = ir.FloatType(), num_vectors.type
+        floats, words = ir.VectorType(float_type, _LANES), ir.VectorType(ir.IntType(32), _LANES)
+        halves = ir.VectorType(ir.IntType(16), _LANES)
+
+        def constant(value: float) -> Any:
+            return ir.Constant(floats, [value] * _LANES)
+
+        def word(value: int) -> Any:
+            return ir.Constant(words, [value] * _LANES)
+
+        def call(name: str, *values: Any) -> Any:
+            kind = ir.FunctionType(floats, [floats] * len(values))
+            return builder.call(_cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v16f32"), values)
+
+        def at(address: Any, index: Any, kind: Any, item_size: int) -> Any:
+            offset = builder.mul(index, ir.Constant(size, item_size * _LANES))
+            return builder.inttoptr(builder.add(address, offset), kind.as_pointer())
+
+        def higher(first: Any, second: Any) -> Any:
+            return builder.select(builder.fcmp_ordered(">", first, second), first, second)
+
+        def in_all_lanes(value: Any) -> Any:
+            first = builder.insert_element(ir.Constant(floats, ir.Undefined), value, ir.Constant(ir.IntType(32), 0))
+            return _shuffled(builder, first, first, [0] * _LANES)
+
+        def power_of_2(power: Any) -> Any:
+            """Of at most 0, to a ten thousandth."""
+            power = higher(power, constant(-126))
+            whole = call("floor", power)
+            rest = builder.fsub(power, whole)
+            series = constant(0.0778774)
+            for factor in (0.2259240, 0.6960796, 0.9998812):
+                series = call("fma", series, rest, constant(factor))
+            exponent = builder.shl(builder.fptosi(whole, words), word(23))
+            return builder.bitcast(builder.add(builder.bitcast(series, words), exponent), floats)
+
+        zero = ir.Constant(size, 0)
+        scales, top_place = in_all_lanes(scale), builder.inttoptr(top, float_type.as_pointer())
+        before = in_all_lanes(builder.load(top_place))
+        highest = _cgutils.alloca_once_value(builder, constant(float("-inf")))
+        with _cgutils.for_range(builder, num_vectors) as loop:
+            line = builder.load(at(scores, loop.index, floats, 4), align=4)
+            builder.store(higher(line, builder.load(highest)), highest)
+        now = builder.load(highest)
+        for distance in (8, 4, 2, 1):
+            now = higher(now, _shuffled(builder, now, now, [lane ^ distance for lane in range(_LANES)]))
+        now = higher(builder.fmul(now, scales), before)
+        builder.store(builder.extract_element(now, ir.Constant(ir.IntType(32), 0)), top_place)
+        fade = power_of_2(builder.fsub(before, now))
+        total_place = at(totals, zero, floats, 4)
+        total = _cgutils.alloca_once_value(builder, builder.fmul(builder.load(total_place, align=4), fade))
+        below = builder.fneg(now)
+        with _cgutils.for_range(builder, num_vectors) as loop:
+            line = builder.load(at(scores, loop.index, floats, 4), align=4)
+            share = power_of_2(call("fma", line, scales, below))
+            builder.store(builder.fadd(share, builder.load(total)), total)
+            rounded = builder.lshr(builder.add(builder.bitcast(share, words), word(0x8000)), word(16))
+            builder.store(builder.trunc(rounded, halves), at(shares, loop.index, halves, 2), align=2)
+        builder.store(builder.load(total), total_place, align=4)
+        with _cgutils.for_range(builder, num_mixed) as loop:
+            place = at(mix, loop.index, floats, 4)
+            builder.store(builder.fmul(builder.load(place, align=4), fade), place, align=4)
+        return context.get_dummy_value()
+
+    return types.void(types.intp, types.intp, types.float32, *[types.intp] * 5), generate
+
+
 _add_tiles = _tile_adder("tdpbf16ps", _KNOWS_TILES)
 _add_int8_tiles = _tile_adder("tdpbssd", _KNOWS_INT8_TILES)
 
@@ -312,6 +487,13 @@ def _exp(x: Any) -> Any:
     series = series * rest + np.float32(1)
     series = series * rest + np.float32(1)
     return series * _as_float(np.uint32(np.int32(whole) + np.int32(127)) << np.uint32(23))
+
+
+@_loop
+def _aligned(numbers: Array) -> Array:
+    """Without the first few, such that they begin where a line of 64 bytes does, and as many less at the end."""
+    skipped = -numbers.ctypes.data % 64 // numbers.itemsize
+    return numbers[skipped : len(numbers) - 64 // numbers.itemsize + skipped]
 
 
 @_loop
@@ -537,10 +719,10 @@ def rotate(first: int, last: int, x: Array, cos: Array, sin: Array, out: Array) 
 
 @_loop
 def _sizes(num_rows: int) -> Array:
-    """Of the tiles of `_add_tiles`: two of sums, one of rows and two of weights, each row of 64 bytes."""
+    """Of the tiles of `_add_tiles`: two of sums, one of rows and the others of weights, each row of 64 bytes."""
     config = np.zeros(64, np.uint8)
     config[0] = 1  # of the kinds of configurations
-    for tile in range(5):
+    for tile in range(8):
         config[16 + 2 * tile] = 64
         config[48 + tile] = num_rows if tile < 3 else _TILE_PAIRS
     return config
@@ -649,6 +831,106 @@ def see_tile(
             mix[row, i] *= fade
         totals[row] = totals[row] * fade + total
         highest[row] = top
+
+
+_SEEN_ROWS, _SEEN_TOKENS = 32, 256
+"""Rows of a prompt, and tokens of its sequence, that are multiplied all with all at once."""
+
+
+@_loop
+def see(first: int, last: int, query: Array, keys: Array, values: Array, scale: Any, out: Array) -> None:
+    """Over query heads: let the last tokens of a sequence see it, each what comes before it and itself, in AMX's tiles.
+
+    Args:
+        first, last: of the heads.
+        query: `[num_rows, num_query_heads, key_dim]`, bfloat16 like the rest; both dims multiples of `_STRIP`.
+        keys, values: `[num_heads, num_cached, dim]`, the rows' own at the end; query heads share these heads evenly.
+        scale: factor on the scores.
+        out: `[num_rows, num_query_heads, value_dim]`, written.
+    """
+    num_rows, (num_cached, key_dim), value_dim = len(query), keys.shape[1:], values.shape[2]
+    num_shared = query.shape[1] // len(keys)
+    num_strips = (num_cached + _STRIP - 1) // _STRIP
+    config, line = _sizes(_MAX_IN_TILES), 64
+    key_words = _aligned(np.zeros(num_strips * _STRIP * key_dim // 2 + line // 4, np.uint32))
+    strips = key_words.reshape(num_strips, key_dim // 2, _STRIP)
+    value_words = _aligned(np.zeros(num_strips * _STRIP * value_dim // 2 + line // 4, np.uint32))
+    pairs = value_words.reshape(num_strips * _STRIP // 2, value_dim)
+    rows = _aligned(np.zeros(_SEEN_ROWS * key_dim + line // 2, np.uint16)).reshape(_SEEN_ROWS, key_dim)
+    scores = _aligned(np.empty(_SEEN_ROWS * _SEEN_TOKENS + line // 4, np.float32)).reshape(_SEEN_ROWS, _SEEN_TOKENS)
+    shares = _aligned(np.empty(_SEEN_ROWS * _SEEN_TOKENS + line // 2, np.uint16)).reshape(_SEEN_ROWS, _SEEN_TOKENS)
+    mix = _aligned(np.empty(_SEEN_ROWS * value_dim + line // 4, np.float32)).reshape(_SEEN_ROWS, value_dim)
+    tops, totals = np.empty(_SEEN_ROWS, np.float32), np.empty((_SEEN_ROWS, _LANES), np.float32)
+    scale *= np.float32(1.4426950408889634)  # shares are powers of 2
+    packed = -1
+    for query_head in range(first, last):
+        head = query_head // num_shared
+        if head != packed:
+            packed = head
+            _pack_keys(keys[head], strips)
+            _pack_values(values[head], pairs)
+        for begin_row in range(0, num_rows, _SEEN_ROWS):
+            num_here = min(_SEEN_ROWS, num_rows - begin_row)
+            for row in range(num_here):
+                row_query, row_out = query[begin_row + row, query_head], rows[row]
+                for i in range(key_dim):
+                    row_out[i] = row_query[i]
+            num_before = num_cached - num_rows + begin_row
+            end = num_before + num_here
+            tops[:], totals[:], mix[:] = -np.inf, 0, 0
+            for begin in range(0, end, _SEEN_TOKENS):
+                width = (min(_SEEN_TOKENS, end - begin) + _STRIP - 1) // _STRIP
+                strip = strips[begin // _STRIP :]
+                _multiply_tiles(
+                    config.ctypes.data, rows.ctypes.data, rows.strides[0], strip.ctypes.data, strip.strides[1],
+                    strip.strides[0], key_dim // _STRIP, width, scores.ctypes.data, scores.strides[0], False,
+                )  # fmt: skip
+                for row in range(num_here):
+                    row_scores, row_shares = scores[row], shares[row]
+                    num_seen = min(max(num_before + row + 1 - begin, 0), width * _STRIP)
+                    num_vectors = (num_seen + _LANES - 1) // _LANES
+                    row_scores[num_seen : num_vectors * _LANES] = -np.inf
+                    row_shares[num_vectors * _LANES : width * _STRIP] = 0
+                    if num_vectors:
+                        _weigh_scores(
+                            row_scores.ctypes.data, num_vectors, scale, row_shares.ctypes.data,
+                            tops.ctypes.data + row * tops.itemsize, totals.ctypes.data + row * totals.strides[0],
+                            mix.ctypes.data + row * mix.strides[0], value_dim // _LANES,
+                        )  # fmt: skip
+                pair = pairs[begin // 2 :]
+                _multiply_tiles(
+                    config.ctypes.data, shares.ctypes.data, shares.strides[0], pair.ctypes.data, pair.strides[0],
+                    4 * _STRIP, width, value_dim // _STRIP, mix.ctypes.data, mix.strides[0], True,
+                )  # fmt: skip
+            for row in range(num_here):
+                row_mix, row_out, factor = mix[row], out[begin_row + row, query_head], np.float32(1) / totals[row].sum()
+                for i in range(value_dim):
+                    row_out[i] = _rounded(row_mix[i] * factor, row_out)
+
+
+@_loop
+def _pack_keys(keys: Array, words: Array) -> None:
+    """`[num_tokens, dim]` to `[num_strips, dim / 2, _STRIP]`: of each token, a word for two of its numbers."""
+    padded = np.zeros((_LANES, keys.shape[1]), keys.dtype)
+    for token in range(0, len(keys), _LANES):
+        rows = keys[token : token + _LANES]
+        part = rows.ctypes.data, rows.strides[0]
+        if len(rows) < _LANES:
+            padded[: len(rows)] = rows
+            part = padded.ctypes.data, padded.strides[0]
+        columns = words[token // _STRIP, :, token % _STRIP :]
+        for begin in range(0, len(columns), _LANES):
+            column = columns.ctypes.data + begin * columns.strides[0]
+            _transpose(part[0] + begin * columns.itemsize, part[1], column, columns.strides[0])
+
+
+@_loop
+def _pack_values(values: Array, words: Array) -> None:
+    """`[num_tokens, dim]` to `[num_tokens / 2, dim]` words: of two tokens, a number of each."""
+    for pair in range((len(values) + 1) // 2):
+        even, odd, both = values[2 * pair], values[min(2 * pair + 1, len(values) - 1)], words[pair]
+        for i in range(len(both)):
+            both[i] = np.uint32(even[i]) | np.uint32(odd[i]) << np.uint32(16)
 
 
 @_inlined
