@@ -97,7 +97,6 @@ class StepAttention:
         can_share = kernels.sees_shared(cache.keys, cache.values)
         self._shared = shared if can_share else NO_SHARED_PREFIXES
         self._masks: dict[int, Tensor] = {}
-        self._biases: dict[int, Tensor] = {}
         self.cache = cache
 
     def write(self, layer: int, key: Tensor, value: Tensor | None = None) -> None:
@@ -117,15 +116,6 @@ class StepAttention:
             ones = torch.ones(segment.num_rows, segment.num_cached, dtype=torch.bool, device=self._positions.device)
             self._masks[index] = ones.tril(segment.num_cached - segment.num_rows)
         return self._masks[index]
-
-    def _bias(self, index: int, num_rows: int, num_keys: int, dtype: torch.dtype) -> Tensor:
-        """The same as what is added to scores, with rows and keys of nothing behind it: `[num_rows, num_keys]`."""
-        if index not in self._biases:
-            mask = self.mask(index)
-            bias = torch.full((num_rows, num_keys), -torch.inf, dtype=dtype, device=mask.device)
-            bias[: mask.shape[0], : mask.shape[1]].masked_fill_(mask, 0)
-            self._biases[index] = bias
-        return self._biases[index]
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> Tensor:
         """Write, then attend, in one layer.
@@ -190,20 +180,19 @@ class StepAttention:
 
     def see(self, index: int, rows: Tensor, keys: Tensor, values: Tensor, scale: float) -> Tensor:
         """Let the rows of one sequence, `[num_rows, num_query_heads, key_dim]`, see keys and values as of the cache."""
-        num_rows, num_cached = len(rows), keys.shape[1]
-        is_first = num_rows == num_cached
         if kernels.onednn_multiplies(rows):
             return kernels.see(rows, keys, values, scale)
+        is_first = len(rows) == keys.shape[1]
         out = F.scaled_dot_product_attention(
             rows.transpose(0, 1)[None],
             keys[None],
             values[None],
-            attn_mask=None if is_first else self._bias(index, len(rows), keys.shape[1], rows.dtype),
+            attn_mask=None if is_first else self.mask(index),
             is_causal=is_first,
             scale=scale,
             enable_gqa=len(keys) != rows.shape[1],
         )
-        return out[0].transpose(0, 1)[:num_rows]
+        return out[0].transpose(0, 1)
 
     def _past(self, rows: Tensor, index: int) -> Tensor:
         """Of a sequence, of `[num_heads, max_tokens, dim]`."""

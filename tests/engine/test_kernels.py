@@ -24,9 +24,10 @@ from tests.engine.recorder import Recorder
 LOOPS: tuple[Any, ...] = (
     loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
     loops.multiply_heads, loops.see_shared, loops.argmax, loops.draw, loops.forbid, loops.to_int8,
-    loops.linear_rows_int8,
+    loops.linear_rows_int8, loops.see,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
+only_with_tiles = pytest.mark.skipif(not loops.HAS_TILES, reason="no AMX")
 ALONE = np.empty((0, 2), np.int64), np.empty(0, np.int64)
 """Sequences that have nothing in common."""
 
@@ -142,10 +143,13 @@ def test_rows_see_what_they_have_in_common_together(
 @pytest.mark.parametrize(
     ("num_heads", "num_query_heads", "dim", "value_dim"), [(3, 3, 64, 64), (2, 8, 24, 24), (1, 5, 96, 64)]
 )
-@pytest.mark.parametrize(("num_rows", "num_cached"), [(1, 1), (2, 2), (7, 300), (128, 128), (300, 300), (300, 700)])
+@pytest.mark.parametrize(("num_rows", "num_cached"), [(1, 1), (2, 2), (7, 300), (128, 128), (300, 300), (300, 701)])
+@pytest.mark.parametrize("in_tiles", [pytest.param(True, marks=only_with_tiles), False])
 def test_attention_of_many_rows(
-    num_heads: int, num_query_heads: int, dim: int, value_dim: int, num_rows: int, num_cached: int
-) -> None:
+    num_heads: int, num_query_heads: int, dim: int, value_dim: int, num_rows: int, num_cached: int, in_tiles: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(loops, "HAS_TILES", in_tiles)
     query = torch.randn(num_rows, num_query_heads, dim).bfloat16()
     # Part of a cache, in which others' tokens are next to it: they shall not be looked at, not even times zero.
     keys, values = (torch.full((num_heads, 1000, size), torch.nan).bfloat16() for size in (dim, value_dim))
@@ -163,12 +167,22 @@ def test_attention_of_many_rows(
     assert (actual - expected).norm() < 0.01 * expected.norm()
 
 
-def test_high_scores_after_low_ones() -> None:
+@pytest.mark.parametrize("dim", [1, 32])
+def test_high_scores_after_low_ones(dim: int) -> None:
     """Of tiles that are seen one after the other, the last can make all before it count for nothing."""
-    scores = torch.arange(600.0).bfloat16().view(1, -1, 1)
-    query = torch.tensor([1.0, -1.0]).bfloat16().view(1, 2, 1)
+    scores = F.pad(torch.arange(600.0).bfloat16().view(1, -1, 1), (0, dim - 1))
+    query = F.pad(torch.tensor([1.0, -1.0]).bfloat16().view(1, 2, 1), (0, dim - 1))
     mixed = kernels.see(query, scores, scores, 1.0)
-    assert mixed.flatten().tolist() == pytest.approx([598.5, 0.58], rel=0.01)
+    assert mixed[..., 0].flatten().tolist() == pytest.approx([598.5, 0.58], rel=0.01)
+    assert not mixed[..., 1:].any()
+
+
+@pytest.mark.parametrize("dim", [24, 32])
+def test_rows_that_are_not_numbers_see_none(dim: int) -> None:
+    query, keys, values = (torch.randn(shape).bfloat16() for shape in ((50, 2, dim), (2, 50, dim), (2, 50, dim)))
+    query[40, 1, 3] = torch.nan
+    found = kernels.see(query, keys, values, 1.0).isnan().all(-1)
+    assert found.nonzero().tolist() == [[40, 1]]
 
 
 def blocks(weight: Tensor, block: int) -> NDArray[np.uint32]:
