@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from adapter.request_log import RequestRecord
-from adapter.tensors import Delta, Generated, InferRequest, TokenLogprob, Usage
+from adapter.tensors import Delta, Generated, InferRequest, PromptToken, TokenLogprob, Usage
 from adapter.triton_client import TritonClient
 
 
@@ -31,6 +31,7 @@ class Choice:
     logprobs: list[TokenLogprob] | None = None
     finish_reason: str | None = None
     stop_string: str | None = None
+    prompt_tokens: list[PromptToken] | None = None
 
     @property
     def text(self) -> str:
@@ -51,6 +52,8 @@ class Choice:
         self.stop_string = delta.stop_string
         if delta.logprobs is not None:
             self.logprobs = (self.logprobs or []) + delta.logprobs
+        if delta.prompt_tokens is not None:
+            self.prompt_tokens = delta.prompt_tokens
 
 
 @dataclass(slots=True)

@@ -167,6 +167,7 @@ def sampling_parameters(
     *,
     max_tokens: int | None,
     logprobs: int | None,
+    prompt_logprobs: int | None = None,
     settings: Settings,
     ocr: bool = False,
     form: dict[str, Any] | None = None,
@@ -199,6 +200,8 @@ def sampling_parameters(
         parameters["max_tokens"] = max_tokens
     if logprobs is not None:
         parameters["logprobs"] = logprobs
+    if prompt_logprobs is not None:
+        parameters["prompt_logprobs"] = prompt_logprobs
     try:
         return orjson.dumps(parameters)
     except orjson.JSONEncodeError as error:  # nested too deep

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, TypeVar
 
 import orjson
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
@@ -88,6 +88,19 @@ class TokenLogprob:
 
 
 @dataclass(slots=True)
+class PromptToken:
+    """One of a prompt's tokens; the first has no log probability, for nothing precedes it."""
+
+    token: str
+    bytes: list[int]
+    logprob: float | None
+    top_logprobs: list[TopLogprob]
+
+
+_Token = TypeVar("_Token", TokenLogprob, PromptToken)
+
+
+@dataclass(slots=True)
 class CallDelta:
     """What a response adds to one of a choice's calls: first its function's name, then its arguments' JSON."""
 
@@ -108,6 +121,8 @@ class Delta:
     calls: Sequence[CallDelta] = ()
     stop_string: str | None = None
     """Which one ended the choice, where one did."""
+    prompt_tokens: list[PromptToken] | None = None
+    """Where their log probabilities are asked for: with the generation's first delta."""
 
 
 @dataclass(slots=True)
@@ -255,7 +270,10 @@ def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
             delta.stop_string = stop or None
     if "logprobs" in tensors:
         for delta, entries in zip(deltas, _strings(tensors["logprobs"]), strict=True):
-            delta.logprobs = _logprobs(entries) if entries else []
+            delta.logprobs = _logprobs(entries, TokenLogprob) if entries else []
+    if "prompt_logprobs" in tensors:
+        for delta, entries in zip(deltas, _strings(tensors["prompt_logprobs"]), strict=True):
+            delta.prompt_tokens = _logprobs(entries, PromptToken) if entries else None
     if "reasoning_content" in tensors:
         for delta, thought in zip(deltas, _strings(tensors["reasoning_content"]), strict=True):
             delta.reasoning = thought
@@ -269,9 +287,9 @@ def _calls(pieces: str) -> list[CallDelta]:
     return [CallDelta(piece["index"], piece.get("name"), piece["arguments"]) for piece in orjson.loads(pieces)]
 
 
-def _logprobs(entries: str) -> list[TokenLogprob]:
+def _logprobs(entries: str, kind: type[_Token]) -> list[_Token]:
     return [
-        TokenLogprob(
+        kind(
             entry["token"],
             entry["bytes"],
             entry["logprob"],

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from engine.embedding import Embedding
 from engine.runner import Ahead
 from engine.sampler import Sampled, SampledToken
 from engine.sequence import UNREAD, Sequence
@@ -14,10 +13,10 @@ from engine.sequence import UNREAD, Sequence
 class Flight:
     """Keeps a place in each sequence for the token that is chosen for it."""
 
-    def __init__(self, sequences: list[Sequence], sampled: Sampled, embedded: list[Sequence]) -> None:
-        """`sampled` has a row for each of the sequences; those that are `embedded` end with this step."""
+    def __init__(self, sequences: list[Sequence], sampled: Sampled, unsampled: list[Sequence]) -> None:
+        """`sampled` has a row for each of the sequences; the `unsampled` end with this step, without a token."""
         self._sampled = sampled
-        self._embedded = embedded
+        self._unsampled = unsampled
         self._places = {sequence: len(sequence.tokens) for sequence in sequences}
         self._dropped: set[Sequence] = set()
         self.waited_s = 0.0
@@ -27,7 +26,7 @@ class Flight:
 
     @property
     def sequences(self) -> list[Sequence]:
-        return [*self._places, *self._embedded]
+        return [*self._places, *self._unsampled]
 
     @property
     def ahead(self) -> Ahead:
@@ -41,8 +40,8 @@ class Flight:
             sequence.tokens.pop()
             sequence.num_computed -= 1
 
-    def read(self) -> Iterator[tuple[Sequence, int, SampledToken]]:
-        """Wait for the tokens; put each in its place, and give the sequences that go on, the place and the token."""
+    def read(self) -> Iterator[tuple[Sequence, int, SampledToken | None]]:
+        """Wait for the tokens; put each in its place, and give the sequences that are still there, place and token."""
         started_s = time.perf_counter()
         tokens = self._sampled.read()
         self.waited_s = time.perf_counter() - started_s
@@ -50,10 +49,6 @@ class Flight:
             if sequence.cache_start is not None and sequence not in self._dropped:
                 sequence.tokens[place] = token.token_id
                 yield sequence, place, token
-
-    def read_embedded(self) -> Iterator[tuple[Sequence, Embedding]]:
-        """Wait for the embeddings of the prompts that end with this step."""
-        for sequence in self._embedded:
+        for sequence in self._unsampled:
             if sequence.cache_start is not None:
-                assert sequence.hidden_mean is not None
-                yield sequence, sequence.hidden_mean.read()
+                yield sequence, len(sequence.tokens), None

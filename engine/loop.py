@@ -22,7 +22,7 @@ from engine.gpu_runner import GpuRunner, suits
 from engine.guidance import Guidance, Guide
 from engine.image_encoding import ImageEncoding
 from engine.machine import num_cores
-from engine.outcome import extend, read
+from engine.outcome import end, extend, read
 from engine.prefix_cache import PrefixCache
 from engine.request import Output, PromptImage, Request
 from engine.runner import Runner
@@ -54,7 +54,9 @@ class Engine:
         self._max_sequences = config.max_sequences
         plan = plan_cache(checkpoint, config)
         self.max_context = plan.max_context
-        self._make_sequences = SequenceMaker(checkpoint.tokenizer.backend_tokenizer, config, plan.max_context)
+        self._make_sequences = SequenceMaker(
+            checkpoint.tokenizer.backend_tokenizer, config, plan.max_context, checkpoint.decoder.logits
+        )
         self._prefix_cache = PrefixCache(BlockAllocator(plan.num_tokens))
         # A token more than is handed out, which padding may write to.
         cache = KVCache(checkpoint.decoder.cache_shape, plan.num_tokens + 1, checkpoint.dtype, checkpoint.device)
@@ -231,7 +233,7 @@ class Engine:
         """Begin a step; None where it fails."""
         try:
             sequences = [chunk.sequence for chunk in batch if chunk.is_sampled]
-            embedded = [chunk.sequence for chunk in batch if chunk.is_last and not chunk.is_sampled]
+            unsampled = [chunk.sequence for chunk in batch if chunk.is_last and not chunk.is_sampled]
             masks = self._guidance.begin_masks([sequence.guide for sequence in sequences])
             logits = self._runner.run(batch, self._flight.ahead if self._flight else None)
             sampled = self._sampler.sample(logits, sequences, masks)
@@ -239,7 +241,7 @@ class Engine:
             self._fail_step([chunk.sequence for chunk in batch])
             return None
         self._scheduler.advance(batch)
-        return Flight(sequences, sampled, embedded)
+        return Flight(sequences, sampled, unsampled)
 
     def _take_flight(self) -> Flight | None:
         flight, self._flight = self._flight, None
@@ -251,23 +253,21 @@ class Engine:
             return
         try:
             for sequence, place, token in flight.read():
-                if later and token.is_new:
+                if later and token and token.is_new:
                     later.drop(sequence)
                 try:
-                    self._tell(sequence, extend(sequence, place, token, self._checkpoint.eos_token_ids))
+                    eos_token_ids = self._checkpoint.eos_token_ids
+                    self._tell(sequence, extend(sequence, place, token, eos_token_ids) if token else end(sequence))
                 except EngineError as error:
                     self._fail([sequence], error)
                 except Exception:  # whatever is wrong with one answer is wrong with no other
                     self._fail_step([sequence])
-            for sequence, embedding in flight.read_embedded():
-                sequence.request.embedding = embedding
-                self._finish(sequence, Output(sequence.choice, "", 0, finish_reason="stop"))
         except Exception:
             self._fail_step(flight.sequences)
         self.waited_s += flight.waited_s
 
     def _tell(self, sequence: Sequence, output: Output) -> None:
-        """Say what a token came to.
+        """Say what a token came to, or a prompt that none follows.
 
         Raises:
             EngineError: the answer can't be what it was to be.
@@ -277,6 +277,9 @@ class Engine:
                 raise guide.error
             if output.finish_reason in ("length", "repetition") and not guide.is_whole:
                 raise InvalidRequest("max_tokens", _UNFINISHED)
+        if logprobs := sequence.prompt_logprobs:
+            output = output._replace(prompt_logprobs=logprobs.read())
+            sequence.prompt_logprobs = None
         if sequence.parser:
             output = read(output, sequence)
         if output.finish_reason:

@@ -18,7 +18,8 @@ def extend(sequence: Sequence, index: int, sampled: SampledToken, eos_token_ids:
     if is_eos or token in params.stop_tokens:
         text, _ = sequence.text.flush()
         reason = "length" if is_cut else "stop"
-        return Output(sequence.choice, text, 1, None, reason, stop_string=sequence.text.stop_string)
+        logprob = None if params.prompt_logprobs is None else sampled.logprob
+        return Output(sequence.choice, text, 1, logprob, reason, stop_string=sequence.text.stop_string)
     if sequence.ngram_rule:
         sequence.ngram_rule.append(token)
     text, stopped = sequence.text.decode(token, may_stop)
@@ -30,6 +31,14 @@ def extend(sequence: Sequence, index: int, sampled: SampledToken, eos_token_ids:
         is_ended = stopped or (is_whole and not is_cut)
         text, reason = text + rest, "stop" if is_ended else "repetition" if is_loop else "length"
     return Output(sequence.choice, text, 1, sampled.logprob, reason, stop_string=sequence.text.stop_string)
+
+
+def end(sequence: Sequence) -> Output:
+    """What a sequence without tokens comes to, once its prompt is computed."""
+    if sequence.hidden_mean is None:
+        return Output(sequence.choice, "", 0, finish_reason="length")
+    sequence.request.embedding = sequence.hidden_mean.read()
+    return Output(sequence.choice, "", 0, finish_reason="stop")
 
 
 def read(output: Output, sequence: Sequence) -> Output:

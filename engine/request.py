@@ -42,6 +42,8 @@ class Output(NamedTuple):
     calls: Sequence[CallPiece] = ()
     stop_string: str | None = None
     """Which one ended the choice, where one did."""
+    prompt_logprobs: Sequence[TokenLogprob] | None = None
+    """Of the prompt's tokens but the first, where they are asked for: with the first choice's first output."""
 
 
 class Listener(Protocol):

@@ -23,6 +23,7 @@ class ChoicePiece:
     reasoning: str = ""
     calls: list[CallPiece] = field(default_factory=list)
     stop_string: str | None = None
+    prompt_logprobs: Sequence[TokenLogprob] | None = None
 
 
 def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
@@ -35,17 +36,19 @@ def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
 
 def _joined(*outputs: Output) -> ChoicePiece:
     if len(outputs) == 1:  # as most are
-        _, text, num_tokens, logprob, finish_reason, reasoning, calls, stop = outputs[0]
-        return ChoicePiece(text, num_tokens, [logprob] if logprob else [], finish_reason, reasoning, list(calls), stop)
-    _, texts, nums_tokens, logprobs, finish_reasons, thoughts, calls_pieces, stops = zip(*outputs, strict=True)
+        _, text, num_tokens, logprob, finish_reason, reasoning, calls, stop, of_prompt = outputs[0]
+        logprobs = [logprob] if logprob else []
+        return ChoicePiece(text, num_tokens, logprobs, finish_reason, reasoning, list(calls), stop, of_prompt)
+    _, texts, nums_tokens, said, finish_reasons, thoughts, calls_pieces, stops, of_prompt = zip(*outputs, strict=True)
     return ChoicePiece(
         "".join(texts),
         sum(nums_tokens),
-        list(filter(None, logprobs)),
+        list(filter(None, said)),
         finish_reasons[-1],
         "".join(thoughts),
         _joined_calls(chain.from_iterable(calls_pieces)),
         stops[-1],
+        of_prompt[0],
     )
 
 
@@ -70,18 +73,29 @@ def calls_json(calls: Sequence[CallPiece]) -> str:
     )
 
 
-def logprobs_json(logprobs: list[TokenLogprob], token_bytes: TokenBytes) -> str:
+def logprobs_json(logprobs: Sequence[TokenLogprob], token_bytes: TokenBytes) -> str:
     """The `logprobs` output of a choice: a list with an object for each token."""
+    return json.dumps(_entries(logprobs, token_bytes))
 
-    def entry(token_id: int, logprob: float) -> dict[str, object]:
-        data = token_bytes(token_id)
-        return {
-            "token": data.decode(errors="replace"),
-            "token_id": token_id,
-            "bytes": list(data),
-            "logprob": max(logprob, -9999.0),  # JSON has no infinity
-        }
 
-    return json.dumps(
-        [entry(item.token_id, item.logprob) | {"top": [entry(*best) for best in item.top]} for item in logprobs]
-    )
+def prompt_logprobs_json(first_token: int, logprobs: Sequence[TokenLogprob], token_bytes: TokenBytes) -> str:
+    """The `prompt_logprobs` output: the same of the prompt's tokens; what the first has is null."""
+    first = _entry(first_token, None, token_bytes) | {"top": []}
+    return json.dumps([first, *_entries(logprobs, token_bytes)])
+
+
+def _entries(logprobs: Sequence[TokenLogprob], token_bytes: TokenBytes) -> list[dict[str, object]]:
+    return [
+        _entry(item.token_id, item.logprob, token_bytes) | {"top": [_entry(*best, token_bytes) for best in item.top]}
+        for item in logprobs
+    ]
+
+
+def _entry(token_id: int, logprob: float | None, token_bytes: TokenBytes) -> dict[str, object]:
+    data = token_bytes(token_id)
+    return {
+        "token": data.decode(errors="replace"),
+        "token_id": token_id,
+        "bytes": list(data),
+        "logprob": None if logprob is None else max(logprob, -9999.0),  # JSON has no infinity
+    }

@@ -14,6 +14,7 @@ from engine.device import to_device
 from engine.embedding import HiddenMean
 from engine.models.decoder import Decoder
 from engine.prefix_cache import runs
+from engine.prompt_logprobs import PromptLogprobs
 from engine.scheduler import Batch
 from engine.sequence import UNREAD, Sequence
 from engine.shared_prefix import PrefixFinder
@@ -39,9 +40,9 @@ class Step:
     segments: list[Segment] = field(default_factory=list)
     last_rows: list[int] = field(default_factory=list)
     """Rows that a token is sampled from: those that reach their sequence's end."""
-    embedded_rows: list[int] = field(default_factory=list)
-    """Rows of prompts that are embedded."""
-    hidden_means: list[tuple[HiddenMean, int]] = field(default_factory=list)
+    read_rows: list[int] = field(default_factory=list)
+    """Rows of prompts that are embedded, or whose log-probabilities are asked for."""
+    readers: list[tuple[HiddenMean | PromptLogprobs, int]] = field(default_factory=list)
     """Where these go, and how many to each."""
     unread: list[tuple[int, int]] = field(default_factory=list)
     """Rows whose token is on the device alone, each with its row among those."""
@@ -61,13 +62,20 @@ class Step:
             if chunk.is_sampled:
                 step.last_rows.append(len(step.tokens) - 1)
             if mean := chunk.sequence.hidden_mean:
-                step.embedded_rows += range(len(step.tokens) - chunk.num_tokens, len(step.tokens))
-                step.hidden_means.append((mean, chunk.num_tokens))
+                step._read(mean, len(step.tokens) - chunk.num_tokens, chunk.num_tokens)
+            if logprobs := chunk.sequence.prompt_logprobs:
+                num_wanted = logprobs.num_wanted(chunk.start, chunk.end)
+                step._read(logprobs, len(step.tokens) - chunk.num_tokens, num_wanted)
             if step.tokens[-1] == UNREAD:
                 assert ahead is not None
                 step.unread.append((len(step.tokens) - 1, ahead.rows[chunk.sequence]))
         step.singles = [chunk.sequence for chunk in takewhile(lambda chunk: chunk.num_tokens == 1, batch)]
         return step
+
+    def _read(self, reader: HiddenMean | PromptLogprobs, first_row: int, num_rows: int) -> None:
+        if num_rows:
+            self.read_rows += range(first_row, first_row + num_rows)
+            self.readers.append((reader, num_rows))
 
 
 class Runner:
@@ -110,11 +118,11 @@ class Runner:
 
     def _compute(self, step: Step, embeddings: Tensor) -> Tensor:
         num_sampled = len(step.last_rows)
-        rows = None if num_sampled == len(step.tokens) else self._tensor(step.last_rows + step.embedded_rows)
+        rows = None if num_sampled == len(step.tokens) else self._tensor(step.last_rows + step.read_rows)
         hidden = self._decoder.forward(embeddings, self._tensor(step.positions), self._attention(step), rows)
-        for mean, num_tokens in step.hidden_means:
-            mean.add(hidden[num_sampled : num_sampled + num_tokens])
-            num_sampled += num_tokens
+        for reader, num_rows in step.readers:
+            reader.add(hidden[num_sampled : num_sampled + num_rows])
+            num_sampled += num_rows
         return self._decoder.logits(hidden[: len(step.last_rows)]).float()
 
     def _attention(self, step: Step) -> StepAttention:

@@ -34,7 +34,7 @@ class SamplingParams(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     n: int = Field(1, ge=1, le=MAX_CHOICES)
-    max_tokens: int | None = Field(None, ge=1)
+    max_tokens: int | None = Field(None, ge=0)
     min_tokens: int = Field(0, ge=0)
     temperature: float = Field(1.0, ge=0, le=100, allow_inf_nan=False)
     top_p: float = Field(1.0, gt=0, le=1)
@@ -49,6 +49,9 @@ class SamplingParams(BaseModel):
     repetition_penalty: float = Field(1.0, ge=0.01, le=10)
     logit_bias: dict[TokenKey, Bias] = Field({}, max_length=MAX_TOKEN_IDS)
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
+    """The same of the prompt's tokens, but the first; all of it is computed then. The token that ends an answer has
+    its log-probability too."""
     skip_special_tokens: bool = True
     no_repeat_ngram_size: int = Field(0, ge=0, le=MAX_NGRAM)
     """0: no rule. Over the output alone, within the last `no_repeat_ngram_window` tokens, or all of it."""

@@ -32,7 +32,7 @@ class Chunk:
     @property
     def is_sampled(self) -> bool:
         """Whether the next token is sampled from it."""
-        return self.is_last and self.sequence.hidden_mean is None
+        return self.is_last and self.sequence.is_sampled
 
 
 Batch = list[Chunk]
@@ -79,7 +79,9 @@ class Scheduler:
                 continue  # what it came to is not read yet
             start, known = sequence.num_computed, list[int]()
             if start == 0:
-                wanted = sequence.keys[: (len(sequence.tokens) - 1) // BLOCK_SIZE]
+                # The cache has no hidden states, which a prompt's log-probabilities are made of.
+                num_wanted = 0 if sequence.prompt_logprobs else (len(sequence.tokens) - 1) // BLOCK_SIZE
+                wanted = sequence.keys[:num_wanted]
                 known = self._cache.find(wanted)
                 if len(known) < len(wanted) and wanted[len(known)] in coming:
                     continue

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from engine.embedding import HiddenMean
     from engine.guidance import Guide
     from engine.penalties import Penalties
+    from engine.prompt_logprobs import PromptLogprobs
 
 
 UNREAD = -1
@@ -40,7 +41,9 @@ class Sequence:
     guide: Guide | None = None
     parser: AnswerParser | None = None
     hidden_mean: HiddenMean | None = None
-    """Where its prompt is embedded: nothing is sampled then."""
+    """Where its prompt is embedded."""
+    prompt_logprobs: PromptLogprobs | None = None
+    """Where its prompt's log-probabilities are asked for, until they are said."""
     shares_prefix: bool = True
     """Whether what is computed for it may serve others, and the other way round."""
     tokens: list[int] = field(init=False)
@@ -82,9 +85,14 @@ class Sequence:
         return self.num_computed >= self.num_prompt_tokens
 
     @property
+    def is_sampled(self) -> bool:
+        """Whether tokens follow its prompt."""
+        return self.max_tokens > 0
+
+    @property
     def is_full(self) -> bool:
-        """Whether nothing is left to compute: its last token is chosen, or its prompt embedded, read or not."""
-        return self.num_output_tokens >= self.max_tokens or self.num_uncomputed == 0
+        """Whether nothing is left to compute: its last token is chosen, read or not, or none follows its prompt."""
+        return self.num_uncomputed == 0 or (self.is_sampled and self.num_output_tokens >= self.max_tokens)
 
     @property
     def needs_tokens(self) -> bool:

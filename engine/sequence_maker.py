@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
+
+from torch import Tensor
 
 from engine.chat.answer import AnswerParser
 from engine.config import EngineConfig
 from engine.detokenizer import TextStream, TokenBytes, make_detokenizer
 from engine.embedding import HiddenMean
 from engine.penalties import Penalties
+from engine.prompt_logprobs import PromptLogprobs
 from engine.repetition import LoopDetector, NgramRule
 from engine.request import Request
 from engine.sampling_params import SamplingParams
@@ -18,12 +22,15 @@ from engine.sequence import Sequence
 class SequenceMaker:
     """Makes the sequences of requests, by the engine's settings."""
 
-    def __init__(self, tokenizer: Any, config: EngineConfig, max_context: int) -> None:
-        """`tokenizer` is one of the library tokenizers'."""
+    def __init__(
+        self, tokenizer: Any, config: EngineConfig, max_context: int, logits: Callable[[Tensor], Tensor]
+    ) -> None:
+        """`tokenizer` is one of the library tokenizers', `logits` the decoder's."""
         self._tokenizer = tokenizer
         self.token_bytes = TokenBytes(tokenizer)
         self._config = config
         self._max_context = max_context
+        self._logits = logits
 
     def __call__(self, request: Request) -> list[Sequence]:
         params, answer_format = request.params, request.prompt.answer_format
@@ -45,6 +52,8 @@ class SequenceMaker:
                 request.guide and request.guide.copy(),
                 AnswerParser(answer_format) if answer_format else None,
                 HiddenMean() if request.prompt.is_embedded else None,
+                # They are the prompt's: one choice says them for all.
+                self._prompt_logprobs(request) if choice == 0 else None,
                 # Tokens that stand for an image do not say which one, and the cache has no hidden states.
                 shares_prefix=self._config.prefix_cache and not (request.prompt.images or request.prompt.is_embedded),
             )
@@ -63,9 +72,15 @@ class SequenceMaker:
     def max_tokens(self, request: Request) -> int:
         """Most tokens of each of its choices."""
         if request.prompt.is_embedded:
-            return 1  # none is sampled
+            return 0
         room, params = self._max_context - request.num_prompt_tokens, request.params
-        return max(params.max_tokens or min(self._config.default_max_tokens, room), params.min_tokens)
+        if params.max_tokens is not None:
+            return params.max_tokens
+        return max(min(self._config.default_max_tokens, room), params.min_tokens)
+
+    def _prompt_logprobs(self, request: Request) -> PromptLogprobs | None:
+        num_top = request.params.prompt_logprobs
+        return None if num_top is None else PromptLogprobs(request.prompt.tokens, num_top, self._logits)
 
     def _loop_detector(self, request: Request) -> LoopDetector | None:
         given = request.params.max_repetition_tokens

@@ -29,7 +29,7 @@ from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, Request
-from engine.response import ChoicePiece, calls_json, logprobs_json
+from engine.response import ChoicePiece, calls_json, logprobs_json, prompt_logprobs_json
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
 from engine.tasks import detokenize, read_task, tokenize
@@ -300,6 +300,8 @@ class TritonReply:
             outputs["stop_string"] = _texts([piece.stop_string or "" for piece in said])
         if any([piece.logprobs for piece in said]):
             outputs["logprobs"] = _texts([logprobs_json(piece.logprobs, self._token_bytes) for piece in said])
+        if any([piece.prompt_logprobs is not None for piece in said]):
+            outputs["prompt_logprobs"] = _texts([self._of_prompt(piece) for piece in said])
         if any([piece.reasoning for piece in said]):
             outputs["reasoning_content"] = _texts([piece.reasoning for piece in said])
         if any([piece.calls for piece in said]):
@@ -322,6 +324,12 @@ class TritonReply:
             self._counters.add(self.request)
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)
+
+    def _of_prompt(self, piece: ChoicePiece) -> str:
+        assert self.request is not None
+        if piece.prompt_logprobs is None:
+            return ""
+        return prompt_logprobs_json(self.request.prompt.tokens[0], piece.prompt_logprobs, self._token_bytes)
 
     def send_text(self, text: str) -> None:
         """Answer with one text, and end."""

@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, model_validator
 
 from adapter.errors import InvalidRequest
 from adapter.prompts import Prompts, listed
-from adapter.sampling import SamplingFields
+from adapter.sampling import MAX_INT32, SamplingFields
 from adapter.wire import UsageCounts
 
 
@@ -15,12 +15,20 @@ class CompletionRequest(SamplingFields):
     model_config = ConfigDict(json_schema_extra={"examples": [{"prompt": "def fibonacci(n):", "max_tokens": 100}]})
 
     prompt: Prompts = Field(description="A text, a list of token ids, or a list of either: one completion each.")
-    logprobs: int | None = Field(None, ge=0, le=5, description="Alternatives per token; 0 for the chosen one alone.")
+    max_tokens: int | None = Field(
+        None, ge=0, le=MAX_INT32, description="Most tokens to generate per choice; 0 with `echo` and `logprobs` scores."
+    )
+    logprobs: int | None = Field(
+        None,
+        ge=0,
+        le=5,
+        description="Alternatives per token; 0 for the chosen one alone. With `echo` the prompt's too.",
+    )
 
     suffix: str | None = Field(
         None, description="What follows the gap that each prompt, a text, precedes and its completion fills (FIM)."
     )
-    echo: bool = Field(False, description="Begin each choice's text with its prompt; not with `logprobs`.")
+    echo: bool = Field(False, description="Begin each choice's text with its prompt.")
 
     # What follows cannot change an answer of this server.
     best_of: int | None = Field(None, description="Only the value of `n`.")
@@ -29,9 +37,9 @@ class CompletionRequest(SamplingFields):
     def _consistent(self) -> "CompletionRequest":
         if self.best_of is not None and self.best_of != self.n:
             raise InvalidRequest("best_of: must be equal to n", param="best_of")
-        if self.echo and self.logprobs is not None:
-            text = "logprobs: of the prompt there are none; leave them out, or echo"
-            raise InvalidRequest(text, param="logprobs")
+        if self.echo and self.logprobs is not None and self.suffix:
+            text = "suffix: its tokens are no part of what is echoed; leave it out, or echo, or logprobs"
+            raise InvalidRequest(text, param="suffix")
         if self.suffix and not all(isinstance(prompt, str) for prompt in self.prompts):
             raise InvalidRequest("suffix: is only for prompts that are texts, not token ids", param="suffix")
         return self
@@ -43,11 +51,14 @@ class CompletionRequest(SamplingFields):
 
 @dataclass(slots=True)
 class CompletionLogprobs:
-    """Four lists with one entry per token; `text_offset` counts characters from the completion's start."""
+    """Four lists with one entry per token; `text_offset` counts characters from the choice's start.
+
+    A prompt's first token has no log probabilities.
+    """
 
     tokens: list[str]
-    token_logprobs: list[float]
-    top_logprobs: list[dict[str, float]]
+    token_logprobs: list[float | None]
+    top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
 

@@ -7,7 +7,8 @@ from contextlib import aclosing
 import orjson
 from fastapi import Request, Response
 
-from adapter.completions.chunks import CompletionChunks, completion_logprobs
+from adapter.completions.chunks import CompletionChunks, TextOffsets, completion_logprobs
+from adapter.completions.echo import echoed
 from adapter.completions.schemas import Completion, CompletionChoice, CompletionRequest
 from adapter.disconnect import cancel_on_disconnect
 from adapter.errors import InvalidRequest
@@ -17,7 +18,7 @@ from adapter.request_log import RequestRecord, record_of
 from adapter.sampling import check, sampling_parameters
 from adapter.settings import Settings
 from adapter.sse import EventStream
-from adapter.tensors import Delta, Generated, InferRequest, TaskRequest
+from adapter.tensors import Generated, InferRequest, TaskRequest
 from adapter.triton_client import TritonClient
 from adapter.wire import AnswerHead, UsageCounts
 
@@ -37,7 +38,7 @@ class CompletionService:
         head = AnswerHead.new("cmpl", model_id, await self._catalog.fingerprint(triton_model))
         responses = generate(self._triton, generations, record)
         if body.echo:
-            responses = self._echo(generations, responses)
+            responses = self._echo(generations, responses, has_logprobs=body.logprobs is not None)
         if body.stream:
             chunks = CompletionChunks(head, num_choices, body.include_usage)
             events = stream(responses, chunks)
@@ -53,24 +54,24 @@ class CompletionService:
         if len(prompts) > self._settings.max_prompts:
             raise InvalidRequest(f"prompt: must be at most {self._settings.max_prompts} prompts", param="prompt")
         max_tokens = self._settings.default_completion_max_tokens if body.max_tokens is None else body.max_tokens
-        parameters = sampling_parameters(body, max_tokens=max_tokens, logprobs=body.logprobs, settings=self._settings)
+        parameters = sampling_parameters(
+            body,
+            max_tokens=max_tokens,
+            logprobs=body.logprobs,
+            prompt_logprobs=body.logprobs if body.echo else None,
+            settings=self._settings,
+        )
         return [
             InferRequest(record.id, triton_model, prompt, parameters, body.n, body.stream, suffix=body.suffix or None)
             for prompt in prompts
         ]
 
     async def _echo(
-        self, generations: list[InferRequest], responses: AsyncGenerator[Generated, None]
+        self, generations: list[InferRequest], responses: AsyncGenerator[Generated, None], *, has_logprobs: bool
     ) -> AsyncGenerator[Generated, None]:
-        """Say each choice's prompt before what is generated, as soon as that begins."""
         async with aclosing(responses):
             texts = await asyncio.gather(*map(self._prompt_text, generations))
-            num_choices = generations[0].num_choices
-            unsaid = [Delta(index, texts[index // num_choices]) for index in range(len(texts) * num_choices)]
-            async for generated in responses:
-                if unsaid:
-                    yield Generated(unsaid)
-                    unsaid = []
+            async for generated in echoed(generations, texts, responses, has_logprobs=has_logprobs):
                 yield generated
 
     async def _prompt_text(self, generation: InferRequest) -> str:
@@ -82,5 +83,7 @@ class CompletionService:
 
 
 def _choice(index: int, choice: Choice) -> CompletionChoice:
-    logprobs = None if choice.logprobs is None else completion_logprobs(choice.logprobs)
+    entries = [*(choice.prompt_tokens or ()), *(choice.logprobs or ())]
+    has_logprobs = choice.logprobs is not None or choice.prompt_tokens is not None
+    logprobs = completion_logprobs(entries, TextOffsets()) if has_logprobs else None
     return CompletionChoice(index, choice.text, logprobs, choice.finish_reason)

@@ -91,6 +91,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self.num_describes = 0
         self.describe: Reply = describe
         self.run_task: Reply = run_task
+        self.reply: Reply
         self.says("Hello", " world")
 
     async def start(self) -> None:
@@ -103,16 +104,28 @@ class FakeTriton(GRPCInferenceServiceServicer):
         await self._server.stop(None)
 
     def says(self, *texts: str, finish: str = "stop", usage: tuple[int, int, int] | None = USAGE) -> None:
-        """One response per text, the finish and the token counts on the last."""
-        *first, last = texts
-        self.replies(*(answer(text) for text in first), answer(last, finish=finish, usage=usage))
+        """One response per text, the finish and the token counts on the last.
+
+        A prompt's log probabilities, if they are asked for, are those of one token.
+        """
+
+        async def reply(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
+            token = {"token": "?", "token_id": 0, "bytes": [63], "logprob": None, "top": []}
+            of_prompt = [[token]] if "prompt_logprobs" in seen.sampling else None
+            *first, last = texts
+            for text in first:
+                yield answer(text, prompt_logprobs=of_prompt)
+                of_prompt = None
+            yield answer(last, finish=finish, usage=usage, prompt_logprobs=of_prompt)
+
+        self.reply = reply
 
     def replies(self, *responses: messages.ModelStreamInferResponse) -> None:
         async def reply(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
             for response in responses:
                 yield response
 
-        self.reply: Reply = reply
+        self.reply = reply
 
     def fails(self, code: grpc.StatusCode, text: str, after: Sequence[str] = ()) -> None:
         async def reply(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
@@ -206,6 +219,7 @@ def answer(
     calls: Sequence[dict[str, Any]] | None = None,
     num_reasoning_tokens: int | None = None,
     stop_string: str | None = None,
+    prompt_logprobs: Sequence[list[dict[str, Any]] | None] | None = None,
 ) -> messages.ModelStreamInferResponse:
     """One response; the tensors' order is not the contract's, on purpose."""
     tensors: dict[str, bytes] = {}
@@ -219,6 +233,8 @@ def answer(
         tensors["choice_index"] = struct.pack(f"<{len(index)}I", *index)
     if logprobs is not None:
         tensors["logprobs"] = strings([json.dumps(entries) for entries in logprobs])
+    if prompt_logprobs is not None:
+        tensors["prompt_logprobs"] = strings([json.dumps(entries) if entries else "" for entries in prompt_logprobs])
     if reasoning is not None:
         tensors["reasoning_content"] = strings([reasoning])
     if calls is not None:

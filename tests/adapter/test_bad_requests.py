@@ -58,6 +58,7 @@ JSON = {"content-type": "application/json"}
             "max_completion_tokens",
             "differs from max_tokens",
         ),
+        ({"messages": [USER], "max_tokens": 0}, "max_tokens", "greater than or equal to 1"),
         ({"messages": [USER], "max_completion_tokens": 0}, "max_completion_tokens", "greater than or equal to 1"),
         ({"messages": [USER], "tools": [{"type": "function"}]}, "tools.0.function", "is required"),
         ({"messages": [USER], "tool_choice": "required"}, "tool_choice", "is only for requests with tools"),

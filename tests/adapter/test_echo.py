@@ -10,6 +10,7 @@ import pytest
 
 from tests.adapter.fake_triton import USAGE, FakeTriton, Seen, answer
 from tests.adapter.sse_reading import DONE, stream
+from tests.adapter.test_completions_api import entry
 
 PATH = "/v1/completions"
 
@@ -77,11 +78,118 @@ def test_what_fails_before_the_first_text_keeps_its_status(http: httpx.Client, t
     )
 
 
-@pytest.mark.parametrize("logprobs", [0, 3])
-def test_not_with_log_probabilities(http: httpx.Client, triton: FakeTriton, logprobs: int) -> None:
-    response = http.post(PATH, json={"prompt": "a", "echo": True, "logprobs": logprobs})
-    assert response.status_code == 400
-    assert response.json()["error"]["param"] == "logprobs"
+def of_prompt(*tokens: bytes) -> list[dict[str, Any]]:
+    """Ever less likely; the first has none."""
+    return [
+        {"token": token.decode(errors="replace"), "token_id": 0, "bytes": list(token), "logprob": -i or None, "top": []}
+        for i, token in enumerate(tokens)
+    ]
+
+
+def scoring(num_choices: int = 1, finish: str = "stop", *said: str) -> Any:
+    """What a model says that is asked for a prompt's log probabilities, and these words."""
+
+    async def reply(seen: Seen, context: Any) -> AsyncIterator[Any]:
+        # Its tokens are bytes, and it puts one before a text.
+        text = seen.inputs.get("text_input", "")
+        tokens = seen.inputs.get("input_ids") or text.encode()
+        prompt = of_prompt(*([b"<s>"] if text else []), *(bytes([token]) for token in tokens))
+        indices, others = range(num_choices), range(num_choices - 1)
+        first = {"index": indices, "prompt_logprobs": [prompt, *(None for _ in others)]}
+        for word in said:
+            entries = [[entry(word, -0.5, **{word: -0.5, "x": -2.0})] for _ in indices]
+            yield answer(*[word] * num_choices, logprobs=entries, **first)
+            first = {"index": indices}
+        yield answer(*[""] * num_choices, finish=[finish] * num_choices, **first)
+        yield answer(index=[], usage=USAGE)
+
+    return reply
+
+
+def joined(choices: list[dict[str, Any]]) -> dict[str, Any]:
+    """The text and the log probabilities of one choice's chunks."""
+    parts = [choice["logprobs"] for choice in choices if choice["logprobs"]]
+    logprobs = {name: [value for part in parts for value in part[name]] for name in parts[0]}
+    return {"text": "".join(choice["text"] for choice in choices), "logprobs": logprobs}
+
+
+def answers(http: httpx.Client, body: dict[str, Any]) -> list[dict[str, Any]]:
+    """Text and log probabilities of each choice, which are the same streamed and whole."""
+    whole = [joined([choice]) for choice in http.post(PATH, json=body).json()["choices"]]
+    *chunks, done = stream(http, PATH, body)
+    assert done == DONE
+    choices = [chunk["choices"][0] for chunk in chunks]
+    assert [joined([choice for choice in choices if choice["index"] == i]) for i in range(len(whole))] == whole
+    return whole
+
+
+def test_the_prompt_s_log_probabilities_come_first(http: httpx.Client, triton: FakeTriton) -> None:
+    triton.reply = scoring(1, "length", "!", "?")
+    [choice] = answers(http, {"prompt": "né\n", "echo": True, "logprobs": 2})
+    assert choice == {
+        "text": "né\n!?",
+        "logprobs": {
+            "tokens": ["<s>", "n", "\ufffd", "\ufffd", "\n", "!", "?"],
+            "token_logprobs": [None, -1, -2, -3, -4, -0.5, -0.5],
+            "top_logprobs": [
+                *(None, {"n": -1}, {"\ufffd": -2}, {"\ufffd": -3}, {"\n": -4}),
+                *({"!": -0.5, "x": -2.0}, {"?": -0.5, "x": -2.0}),
+            ],
+            "text_offset": [0, 0, 1, 1, 2, 3, 4],
+        },
+    }
+    assert [(seen.sampling["logprobs"], seen.sampling["prompt_logprobs"]) for seen in triton.seen] == [(2, 2)] * 2
+
+
+def test_only_with_echo(http: httpx.Client, triton: FakeTriton) -> None:
+    http.post(PATH, json={"prompt": "a", "logprobs": 0})
+    http.post(PATH, json={"prompt": "a", "echo": True})
+    assert ["prompt_logprobs" in seen.sampling for seen in triton.seen] == [False, False]
+
+
+def test_every_choice_of_every_prompt_has_them(http: httpx.Client, triton: FakeTriton) -> None:
+    triton.reply = scoring(2, "length", "!")
+    choices = answers(http, {"prompt": ["a", "bc"], "n": 2, "echo": True, "logprobs": 0})
+    assert [choice["text"] for choice in choices] == ["a!", "a!", "bc!", "bc!"]
+    tokens = [choice["logprobs"]["tokens"] for choice in choices]
+    assert tokens == [["<s>", "a", "!"]] * 2 + [["<s>", "b", "c", "!"]] * 2
+    assert choices[0]["logprobs"]["text_offset"] == [0, 0, 1]
+
+
+def test_scoring_generates_nothing(http: httpx.Client, triton: FakeTriton) -> None:
+    triton.reply = scoring(1, "length")
+    body = {"prompt": [[72, 105], [72, 105]], "echo": True, "logprobs": 1, "max_tokens": 0}
+    for choice in answers(http, body):
+        assert choice["text"] == "Hi"
+        assert choice["logprobs"] == {
+            "tokens": ["H", "i"],
+            "token_logprobs": [None, -1],
+            "top_logprobs": [None, {"i": -1}],
+            "text_offset": [0, 1],
+        }
+    whole = http.post(PATH, json=body).json()
+    assert [choice["finish_reason"] for choice in whole["choices"]] == ["length"] * 2
+    assert {seen.sampling["max_tokens"] for seen in triton.seen if "task" not in seen.inputs} == {0}
+
+
+def test_of_tokens_that_are_written_alike_the_likeliest_is_told(http: httpx.Client, triton: FakeTriton) -> None:
+    """So that a token is the likeliest only where nothing in its place is likelier."""
+    said = entry("\ufffd", -5.0, **{"\ufffd": -0.5})
+    triton.replies(answer("", logprobs=[[said]], finish="stop", usage=USAGE))
+    [choice] = http.post(PATH, json={"prompt": "a", "logprobs": 1}).json()["choices"]
+    assert choice["logprobs"]["token_logprobs"] == [-5.0]
+    assert choice["logprobs"]["top_logprobs"] == [{"\ufffd": -0.5}]
+
+
+def test_a_model_that_does_not_say_them_fails(http: httpx.Client, triton: FakeTriton) -> None:
+    triton.replies(answer("Hello", finish="stop", usage=USAGE))
+    response = http.post(PATH, json={"prompt": "a", "echo": True, "logprobs": 1})
+    assert (response.status_code, response.json()["error"]["code"]) == (500, "broken_answer")
+
+
+def test_not_of_what_surrounds_a_gap(http: httpx.Client, triton: FakeTriton) -> None:
+    response = http.post(PATH, json={"prompt": "a", "suffix": "b", "echo": True, "logprobs": 1})
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "suffix")
     assert triton.seen == []
 
 

@@ -132,7 +132,7 @@ REFUSED = [
     ("top_k", 1.5, "must be a valid integer"),
     ("top_k", 2**31, "must be less than"),
     ("min_p", 1.5, "must be less than or equal to 1"),
-    ("max_tokens", 0, "must be greater than or equal to 1"),
+    ("max_tokens", -1, "must be greater than or equal to "),
     ("max_tokens", 5.0, "must be a valid integer"),
     ("max_tokens", True, "must be a valid integer"),
     ("max_tokens", "5", "must be a valid integer"),

@@ -18,7 +18,7 @@ LONG = "x" * 100_000
 
 SHARED: dict[str, list[Any]] = {
     "model": [5, "", "gpt-4", [], LONG],
-    "max_tokens": ["5", 0, -1, 1.5, True, 10**9, []],
+    "max_tokens": ["5", -1, 1.5, True, 10**9, []],
     "min_tokens": ["5", -1, 4, 10**9],
     "temperature": ["hot", -0.1, 2.1, [], True],
     "top_p": ["a", 0, -1, 1.1],

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -13,7 +14,8 @@ import openai
 import pydantic
 import pytest
 import sseclient
-from transformers import AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demo.coder.tokenizer import FIM_BEGIN, FIM_END, FIM_HOLE
 from tests.e2e.conftest import ARCHITECTURES, OCR_ARCHITECTURE, REASONER
@@ -266,6 +268,34 @@ def test_a_completion_begins_with_its_prompt_if_it_shall(client: openai.OpenAI) 
         chunks = client.completions.create(prompt=given, echo=True, stream=True, **options)
         assert "".join(chunk.choices[0].text for chunk in chunks).endswith(prompt + plain.choices[0].text)
     assert (plain.system_fingerprint or "").startswith("fp_")
+
+
+def test_prompts_are_scored_as_harnesses_ask_for_it(client: openai.OpenAI, checkpoints: dict[str, Path]) -> None:
+    prompts = [[40, 41, 42, 43], [50 + i for i in range(150)]]
+    options: dict[str, Any] = {"model": "llama", "temperature": 0, "logprobs": 1, "echo": True}
+    scored = client.completions.create(prompt=prompts, max_tokens=1, **options)
+    model = AutoModelForCausalLM.from_pretrained(checkpoints["llama"], dtype=torch.float32)
+    for prompt, choice in zip(prompts, scored.choices, strict=True):
+        with torch.inference_mode():
+            expected = model(torch.tensor([prompt])).logits[0].log_softmax(-1)
+        assert choice.logprobs
+        first, *others, generated = choice.logprobs.token_logprobs or []
+        assert first is None
+        assert others == pytest.approx(expected[range(len(others)), prompt[1:]].tolist(), abs=1e-3)
+        assert generated == pytest.approx(float(expected[-1].max()), abs=1e-3)
+        best = [max(top.values()) for top in (choice.logprobs.top_logprobs or [])[1:]]
+        assert best == pytest.approx(expected.amax(-1).tolist(), abs=1e-3)
+    text, n = "def add(a, b):\n", 2
+    alone = client.completions.create(prompt=text, max_tokens=0, n=n, **options)
+    chunks = list(client.completions.create(prompt=text, max_tokens=0, n=n, stream=True, **options))
+    assert alone.usage
+    assert (alone.usage.completion_tokens, [choice.finish_reason for choice in alone.choices]) == (0, ["length"] * n)
+    for choice in alone.choices:
+        assert choice.text == text == "".join((choice.logprobs and choice.logprobs.tokens) or [])
+        streamed = [chunk.choices[0] for chunk in chunks if chunk.choices[0].index == choice.index]
+        assert "".join(part.text for part in streamed) == text
+        assert streamed[0].logprobs == choice.logprobs
+        assert streamed[-1].finish_reason == "length"
 
 
 def test_models(client: openai.OpenAI) -> None:

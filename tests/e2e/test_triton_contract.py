@@ -36,15 +36,19 @@ def test_the_prompt_comes_back_unless_excluded(stack: Stack) -> None:
 
 
 def test_choices_come_in_columns(stack: Stack) -> None:
-    params = {**GREEDY, "n": 3, "temperature": 1.5, "seed": 1, "logprobs": 1}
+    params = {**GREEDY, "n": 3, "temperature": 1.5, "seed": 1, "logprobs": 1, "prompt_logprobs": 0}
     [whole] = infer(stack, text_input="def", sampling_parameters=params, stream=False, exclude_input_in_output=True)
     assert sorted(whole["choice_index"]) == [0, 1, 2]
     assert whole["finish_reason"] == [b"length"] * 3
     assert whole["num_output_tokens"] == [30]
     assert [len(json.loads(entries)) for entries in whole["logprobs"]] == [10] * 3
+    of_prompt = dict(zip(whole["choice_index"], whole["prompt_logprobs"], strict=True))
+    assert [len(json.loads(of_prompt.pop(0))), of_prompt] == [whole["num_input_tokens"][0], {1: b"", 2: b""}]
     texts: dict[int, bytes] = {}
-    for response in infer(stack, text_input="def", sampling_parameters=params):
-        for index, text in zip(response["choice_index"], response["text_output"], strict=True):
+    first, *others = infer(stack, text_input="def", sampling_parameters=params)
+    assert ["prompt_logprobs" in response for response in (first, *others)] == [True] + [False] * len(others)
+    for response in (first, *others):
+        for index, text in zip(response.get("choice_index", [0]), response["text_output"], strict=True):
             texts[index] = texts.get(index, b"") + text
     assert texts == dict(zip(whole["choice_index"], whole["text_output"], strict=True))
 

@@ -144,7 +144,7 @@ def test_a_stop_inside_a_call_is_no_call_made(start_engine: StartEngine) -> None
 def test_special_tokens_are_skipped_but_for_the_marks(start_engine: StartEngine) -> None:
     maker = start_engine()._make_sequences
     tokenizer = train_tokenizer((END_OF_THOUGHT, "<pad>"))
-    maker = SequenceMaker(tokenizer.backend_tokenizer, maker._config, 256)
+    maker = SequenceMaker(tokenizer.backend_tokenizer, maker._config, 256, maker._logits)
     [sequence] = maker(Recorder(Prompt([5], answer_format=AnswerFormat("begun"))).request)
     ids = [*tokenizer.encode("a<pad>b</think>c", add_special_tokens=False), tokenizer.eos_token_id]
     assert "".join(sequence.text.decode(token, True)[0] for token in ids) == "ab</think>c"

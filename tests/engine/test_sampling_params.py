@@ -24,6 +24,7 @@ GOOD = {
     "repetition_penalty": 1.2,
     "logit_bias": {"7": -100},
     "logprobs": 5,
+    "prompt_logprobs": 0,
     "skip_special_tokens": False,
     "no_repeat_ngram_size": 30,
     "no_repeat_ngram_window": 90,
@@ -40,7 +41,7 @@ def test_every_parameter_is_read() -> None:
 
 BAD = {
     "n": [0, 1.5, "2", None, True],
-    "max_tokens": [0, -1, "5", 2.5],
+    "max_tokens": [-1, "5", 2.5],
     "min_tokens": [-1, "1"],
     "temperature": [-0.1, 101, "hot", True],
     "top_p": [0, 1.1, "1"],
@@ -55,6 +56,7 @@ BAD = {
     "repetition_penalty": [0, -1, 11],
     "logit_bias": [{"a": 1}, {"1": 101}, {"-1": 0}, [1], {"1": "x"}],
     "logprobs": [-1, 21, True],
+    "prompt_logprobs": [-1, 21, True],
     "skip_special_tokens": [1, "yes"],
     "no_repeat_ngram_size": [-1, 129, 2.5, True],
     "no_repeat_ngram_window": [0, -1, "all"],

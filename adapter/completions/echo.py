@@ -1,0 +1,50 @@
+"""`echo`: each choice says its prompt before what is generated."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from dataclasses import replace
+
+from adapter.errors import BrokenAnswer
+from adapter.tensors import Delta, Generated, InferRequest, PromptToken
+
+
+async def echoed(
+    generations: Sequence[InferRequest],
+    texts: Sequence[str],
+    responses: AsyncGenerator[Generated, None],
+    *,
+    has_logprobs: bool,
+) -> AsyncGenerator[Generated, None]:
+    """What generations with prompts of these texts say, and before it each choice's prompt.
+
+    With log probabilities a prompt waits for its own, which come with the first response that is about it.
+    """
+    num_choices = generations[0].num_choices
+    unsaid = set(range(len(texts)))
+    async with aclosing(responses):
+        async for generated in responses:
+            for prompt in sorted(unsaid):
+                choices = range(prompt * num_choices, (prompt + 1) * num_choices)
+                tokens = _take_prompt_tokens(generated, choices)
+                if tokens and isinstance(generations[prompt].prompt, str):
+                    tokens = _of_text(texts[prompt], tokens)
+                if tokens or not has_logprobs:
+                    unsaid.remove(prompt)
+                    yield Generated([Delta(choice, texts[prompt], prompt_tokens=tokens) for choice in choices])
+            if any(delta.choice_index // num_choices in unsaid for delta in generated.deltas):
+                raise BrokenAnswer("the model does not say the log probabilities of the prompt")
+            yield generated
+
+
+def _take_prompt_tokens(generated: Generated, choices: range) -> list[PromptToken] | None:
+    for delta in generated.deltas:
+        if delta.choice_index in choices and delta.prompt_tokens:
+            tokens, delta.prompt_tokens = delta.prompt_tokens, None
+            return tokens
+    return None
+
+
+def _of_text(text: str, tokens: list[PromptToken]) -> list[PromptToken]:
+    """Without the bytes of what the tokenizer put before the text: a token, but nothing of what is echoed."""
+    first, *others = tokens
+    return tokens if text.encode().startswith(bytes(first.bytes)) else [replace(first, bytes=[]), *others]

@@ -1,0 +1,184 @@
+"""Log probabilities of prompts, held against transformers' own, in float32."""
+
+from __future__ import annotations
+
+import json
+import random
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from transformers import AutoModelForCausalLM
+
+from engine.detokenizer import TokenBytes
+from engine.errors import StepFailed
+from engine.loop import Engine
+from engine.request import Output, TokenLogprob
+from engine.response import merge, prompt_logprobs_json
+from tests.checkpoints import BOS, EOS, VOCAB_SIZE, configs, train_tokenizer
+from tests.engine.recorder import Recorder, run
+from tests.engine.test_gpu_runner import on_gpu_runner
+
+StartEngine = Callable[..., Engine]
+TOKENIZER = train_tokenizer()
+PROMPT = [2 + i for i in range(100)]
+
+
+def load(checkpoints: dict[str, Path], architecture: str = "llama") -> Any:
+    return AutoModelForCausalLM.from_pretrained(checkpoints[architecture], dtype=torch.float32).eval()
+
+
+def matches(case: Recorder, model: Any) -> None:
+    tokens, num_top = case.request.prompt.tokens, case.request.params.prompt_logprobs
+    assert num_top is not None
+    with torch.inference_mode():
+        expected = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
+    assert case.errors == []
+    [said] = [output.prompt_logprobs for output in case.outputs if output.prompt_logprobs is not None]
+    assert case.outputs[0].prompt_logprobs is said
+    assert [entry.token_id for entry in said] == tokens[1:]
+    assert [entry.logprob for entry in said] == pytest.approx(expected[range(len(said)), tokens[1:]].tolist(), abs=1e-4)
+    for entry, row in zip(said, expected, strict=False):
+        assert len(entry.top) == num_top
+        assert [logprob for _, logprob in entry.top] == pytest.approx(row.topk(num_top).values.tolist(), abs=1e-4)
+        assert [logprob for _, logprob in entry.top] == pytest.approx([float(row[i]) for i, _ in entry.top], abs=1e-4)
+
+
+@pytest.mark.parametrize("on_gpu", [False, True], ids=["cpu", "as on a gpu"])
+@pytest.mark.parametrize("architecture", list(configs()))
+def test_they_equal_transformers(
+    start_engine: StartEngine, checkpoints: dict[str, Path], architecture: str, on_gpu: bool
+) -> None:
+    """In chunks, alone or beside others that are scored and that generate."""
+    engine = start_engine(architecture, max_step_tokens=48, max_sequences=8)
+    if on_gpu:
+        on_gpu_runner(engine)
+    model = load(checkpoints, architecture)
+    numbers = random.Random(0)
+    prompts = [[numbers.randrange(2, VOCAB_SIZE) for _ in range(length)] for length in (1, 2, 40, 150, 255)]
+    greedy = {"temperature": 0, "max_tokens": 30, "ignore_eos": True}
+    alone = [run(engine, prompt[:20], **greedy).text() for prompt in prompts]
+    texts = [Recorder(prompt[:20], **greedy) for prompt in prompts]
+    scored = [
+        Recorder(prompt, prompt_logprobs=num_top, max_tokens=max_tokens, ignore_eos=True)
+        for prompt in prompts
+        for num_top, max_tokens in ((0, 0), (3, 1))
+    ]
+    for recorder in [*texts[:3], *scored[:6], *texts[3:], *scored[6:]]:
+        engine.submit(recorder.request)
+    for case in scored:
+        matches(case.wait(), model)
+        assert (case.finish_reasons, case.num_tokens()) == ({0: "length"}, case.request.params.max_tokens)
+    assert [text.wait().text() for text in texts] == alone
+
+
+def test_what_is_cached_of_a_prompt_is_computed_all_the_same(
+    start_engine: StartEngine, checkpoints: dict[str, Path]
+) -> None:
+    engine, model = start_engine(), load(checkpoints)
+    for num_cached in (0, 96):
+        assert run(engine, PROMPT, max_tokens=1).request.num_cached_tokens == num_cached
+        case = run(engine, PROMPT, prompt_logprobs=1, max_tokens=0)
+        matches(case, model)
+        assert case.request.num_cached_tokens == 0
+    other = PROMPT[::-1]
+    matches(run(engine, other, prompt_logprobs=1, max_tokens=0), model)
+    assert run(engine, other, max_tokens=1).request.num_cached_tokens == 96
+
+
+def test_no_step_holds_the_logits_of_a_whole_prompt(
+    start_engine: StartEngine, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start_engine(max_step_tokens=250)
+    logits, nums_rows = engine._make_sequences._logits, list[int]()
+
+    def watch(hidden: torch.Tensor) -> torch.Tensor:
+        nums_rows.append(len(hidden))
+        return logits(hidden)
+
+    monkeypatch.setattr(engine._make_sequences, "_logits", watch)
+    matches(run(engine, PROMPT * 2, prompt_logprobs=2, max_tokens=0), load(checkpoints))
+    assert nums_rows == [64, 64, 64, 7]
+
+
+@pytest.mark.parametrize("prefix_cache", [False, True])
+def test_choices_have_one_prompt(start_engine: StartEngine, checkpoints: dict[str, Path], prefix_cache: bool) -> None:
+    engine = start_engine(prefix_cache=prefix_cache, max_step_tokens=64)
+    params = {"n": 3, "seed": 1, "max_tokens": 10}
+    plain = run(engine, PROMPT, **params)
+    case = run(engine, PROMPT, prompt_logprobs=1, **params)
+    matches(case, load(checkpoints))
+    assert [case.text(choice) for choice in range(3)] == [plain.text(choice) for choice in range(3)]
+    unanswered = run(engine, PROMPT, prompt_logprobs=1, n=2, max_tokens=0)
+    assert unanswered.finish_reasons == {0: "length", 1: "length"}
+
+
+def test_a_generated_token_has_the_same_where_it_is_a_prompt_s(start_engine: StartEngine) -> None:
+    engine = start_engine()
+    params = {"temperature": 2.0, "seed": 3, "logit_bias": {"7": 5}, "repetition_penalty": 1.5, "ignore_eos": True}
+    said = [output.logprob for output in run(engine, PROMPT, logprobs=2, max_tokens=20, **params).outputs]
+    tokens = [logprob.token_id for logprob in said if logprob]
+    first = run(engine, PROMPT + tokens, prompt_logprobs=2, max_tokens=0, **params).outputs[0]
+    assert first.prompt_logprobs is not None
+    for entry, expected in zip(first.prompt_logprobs[-20:], said, strict=True):
+        assert expected is not None
+        assert (entry.token_id, entry.logprob) == (expected.token_id, pytest.approx(expected.logprob, abs=1e-4))
+        assert [token for token, _ in entry.top] == [token for token, _ in expected.top]
+
+
+@pytest.mark.parametrize("is_ahead", [False, True])
+def test_nothing_may_follow_a_prompt(start_engine: StartEngine, is_ahead: bool) -> None:
+    engine = start_engine(max_step_tokens=32)
+    engine._runs_ahead = is_ahead
+    neighbour = Recorder(PROMPT[:20], temperature=0, max_tokens=50, ignore_eos=True)
+    engine.submit(neighbour.request)
+    for prompt, num_cached in (([5], 0), (PROMPT, 16), (PROMPT, 96)):
+        case = run(engine, prompt, max_tokens=0)
+        assert [*case.outputs] == [Output(0, "", 0, finish_reason="length")]
+        assert case.request.num_cached_tokens == num_cached
+    assert neighbour.wait().num_tokens() == 50
+
+
+def test_the_token_that_ends_an_answer_has_one_too(start_engine: StartEngine) -> None:
+    """A harness leaves out the last entry, for the token that it could not help asking for."""
+    engine, end = start_engine(), TOKENIZER.convert_tokens_to_ids(EOS)
+    params = {"logit_bias": {str(end): 100}, "temperature": 0, "max_tokens": 1, "logprobs": 0}
+    for asked, has_logprob in (({}, False), ({"prompt_logprobs": 0}, True)):
+        [output] = run(engine, PROMPT, **params, **asked).outputs
+        assert output.finish_reason == "stop"
+        assert (output.logprob is not None) == has_logprob
+
+
+def test_what_cannot_be_read_fails_its_request_alone(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    engine = start_engine()
+    expected = run(engine, PROMPT, temperature=0, max_tokens=4).text()
+
+    def broken(*_: object) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("engine.prompt_logprobs.PromptLogprobs.read", broken)
+    cases = [
+        Recorder(PROMPT, prompt_logprobs=1, max_tokens=0),
+        Recorder(PROMPT, prompt_logprobs=1, n=2, max_tokens=4),
+        Recorder(PROMPT, temperature=0, max_tokens=4),
+    ]
+    for case in cases:
+        engine.submit(case.request)
+    assert [[type(error) for error in case.wait().errors] for case in cases] == [[StepFailed], [StepFailed], []]
+    assert cases[-1].text() == expected
+
+
+def test_they_are_sent_once_with_the_first_token_s_spelling() -> None:
+    logprobs = [TokenLogprob(TOKENIZER.encode("a")[0], -0.5, ((0, -float("inf")),))]
+    pieces = merge([Output(0, "x", 1, prompt_logprobs=logprobs), Output(1, "z", 1), Output(0, "y", 1)])
+    assert [piece.prompt_logprobs for piece in pieces.values()] == [logprobs, None]
+    assert merge([Output(0, "x", 1, prompt_logprobs=logprobs)])[0].prompt_logprobs == logprobs
+    token_bytes = TokenBytes(TOKENIZER.backend_tokenizer)
+    first, second = json.loads(prompt_logprobs_json(0, logprobs, token_bytes))
+    assert (first["token"], first["logprob"], first["top"]) == (BOS, None, [])
+    assert (second["token"], second["bytes"], second["logprob"]) == ("a", [97], -0.5)
+    assert [(top["token"], top["logprob"]) for top in second["top"]] == [(BOS, -9999.0)]
