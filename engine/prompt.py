@@ -25,6 +25,8 @@ class PromptEncoder:
         self._vocab_size = vocab_size
         self._max_context = max_context
         self._template = ChatTemplate(tokenizer)
+        self.may_think = self._template.thinks
+        """Whether answers to chats may begin with a thought."""
         vocabulary = tokenizer.get_vocab()
         self._missing_fim = [token for token in FIM_TOKENS if token not in vocabulary]
         longest = max(map(len, vocabulary))
