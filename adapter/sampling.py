@@ -171,11 +171,12 @@ def sampling_parameters(
     settings: Settings,
     ocr: bool = False,
     form: dict[str, Any] | None = None,
+    thought_budget: int | None = None,
 ) -> bytes:
     """JSON in vLLM's names. None leaves a parameter to the model; `max_tokens` is then what the context holds.
 
     `ocr`: what the request leaves open is as DeepSeek-OCR is run, greedily and with a rule against loops. `form`: what
-    else answers are held to.
+    else answers are held to. `thought_budget`: tokens after which a thought is ended; -1: none.
     """
     if max_tokens is not None and (fields.min_tokens or 0) > max_tokens:
         raise InvalidRequest(f"min_tokens: exceeds max_tokens, which is {max_tokens}", param="min_tokens")
@@ -202,6 +203,8 @@ def sampling_parameters(
         parameters["logprobs"] = logprobs
     if prompt_logprobs is not None:
         parameters["prompt_logprobs"] = prompt_logprobs
+    if thought_budget is not None:
+        parameters["thinking_token_budget"] = thought_budget
     try:
         return orjson.dumps(parameters)
     except orjson.JSONEncodeError as error:  # nested too deep

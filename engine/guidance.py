@@ -18,7 +18,7 @@ from llguidance.numpy import allocate_token_bitmask, fill_next_token_bitmask_par
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
-from engine.chat.answer import END_OF_THOUGHT, AnswerFormat
+from engine.chat.answer import END_OF_THOUGHT, THINK, AnswerFormat
 from engine.chat.grammar import chat_grammar
 from engine.chat.schemas import Function
 from engine.chat.tool_syntax import schema_of
@@ -48,6 +48,7 @@ class Guidance:
         self._eos_token_id = min(eos_token_ids, default=0)
         self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, self._num_tokens, sorted(eos_token_ids) or None)
         self._endings = EndingFinder(tokenizer, vocab_size)
+        self._think: list[int] = tokenizer.encode(THINK, add_special_tokens=False)
         self._end_of_thought: list[int] = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder().items()
         self._added_tokens = {token.content: f"<[{i}]>" for i, token in added if i < vocab_size}
@@ -71,14 +72,16 @@ class Guidance:
         if answer_format:
             grammar = chat_grammar(answer_format, grammar, _of_schema, self._added_tokens)
         assert grammar is not None
-        end_of_thought = self._end_of_thought if answer_format and answer_format.thinking else []
+        thinking = answer_format and answer_format.thinking
+        end_of_thought = self._end_of_thought if thinking else []
+        think = self._think if thinking == "possible" else []
         try:
             matcher = self._matcher(field, grammar)
         except InvalidRequest:
             if answer_format:
                 self._blame_function(answer_format.functions)
             raise
-        return Guide(field, matcher, self._endings, self._eos_token_id, end_of_thought)
+        return Guide(field, matcher, self._endings, self._eos_token_id, end_of_thought, think)
 
     def _blame_function(self, functions: Sequence[Function]) -> None:
         """Say which function it is whose arguments can't be held to their schema, if it is one."""
@@ -145,10 +148,16 @@ class Guide:
         endings: EndingFinder,
         eos_token_id: int,
         end_of_thought: Sequence[int] = (),
+        think: Sequence[int] = (),
     ) -> None:
-        """`field`: what says which form it is; `end_of_thought`: tokens that end what answers may begin with."""
-        self._field, self._matcher = field, matcher
-        self._endings, self._eos_token_id, self._end_of_thought = endings, eos_token_id, end_of_thought
+        """`field`: what says which form it is.
+
+        `end_of_thought` and `think`: tokens that end what answers may begin with, and that begin it where it is not
+        begun already.
+        """
+        self._field, self._matcher, self._beginning = field, matcher, matcher
+        self._endings, self._eos_token_id = endings, eos_token_id
+        self._end_of_thought, self._think = end_of_thought, list(think)
         self._ending = endings.find(matcher, end_of_thought)
         """Tokens that end the answer from here; None where they are not known."""
         self.num_shortest = None if self._ending is None else len(self._ending)
@@ -201,6 +210,13 @@ class Guide:
         first, *self._ending = before or [self._eos_token_id]
         self._matcher.consume_token(first)
         return first
+
+    def allow(self, tokens: list[int]) -> None:
+        """Let tokens come next that end a thought, also in the middle of a character."""
+        if self._matcher.validate_tokens(tokens) < len(tokens):
+            self._matcher = self._beginning.deep_copy()
+            self._matcher.consume_tokens(self._think)
+            self._ending = self._endings.find(self._matcher, self._end_of_thought)
 
     def _find_ending(self) -> list[int] | None:
         """A short way to the end from here; most often it is the one from before, or what is left of it."""

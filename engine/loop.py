@@ -141,6 +141,9 @@ class Engine:
             )
         if params.min_tokens > room:
             raise InvalidRequest("min_tokens", f"only {room} tokens fit into the context; ask for at most that")
+        if params.max_thought_tokens is not None and not request.prompt.may_think:
+            text = "there is a thought to bound only in chats with a checkpoint that thinks; leave it out"
+            raise InvalidRequest("thinking_token_budget", text)
         request.guide = self._guidance.guide(params, request.prompt.answer_format)
         if request.guide:
             self._check_guided(request, request.guide)

@@ -15,13 +15,18 @@ def extend(sequence: Sequence, index: int, sampled: SampledToken, eos_token_ids:
     is_eos = token in eos_token_ids and not params.ignore_eos
     is_cut = sequence.guide is not None and sequence.guide.is_cut
     reason: FinishReason | None
-    if is_eos or token in params.stop_tokens:
+    # Where it may not stop, such a token is not drawn, but it may be what ends a thought.
+    if may_stop and (is_eos or token in params.stop_tokens):
         text, _ = sequence.text.flush()
         reason = "length" if is_cut else "stop"
         logprob = None if params.prompt_logprobs is None else sampled.logprob
         return Output(sequence.choice, text, 1, logprob, reason, stop_string=sequence.text.stop_string)
     if sequence.ngram_rule:
         sequence.ngram_rule.append(token)
+    if budget := sequence.thought_budget:
+        budget.append(token)
+        if sequence.guide and budget.forced:
+            sequence.guide.allow(budget.forced)
     text, stopped = sequence.text.decode(token, may_stop)
     reason = "stop" if stopped else None
     is_loop = sequence.loop_detector is not None and sequence.loop_detector.append(token) and may_stop

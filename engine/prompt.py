@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from transformers import PreTrainedTokenizerFast
 
-from engine.chat.answer import AnswerFormat
+from engine.chat.answer import END_OF_THOUGHT, AnswerFormat
 from engine.chat.schemas import parse_chat
 from engine.chat.template import ChatTemplate
 from engine.errors import InvalidRequest
@@ -25,6 +25,9 @@ class PromptEncoder:
         self._vocab_size = vocab_size
         self._max_context = max_context
         self._template = ChatTemplate(tokenizer)
+        end_of_thought = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
+        self.may_think = self._template.thinks and max(end_of_thought) < vocab_size
+        """Whether answers to chats may begin with a thought, and the model can end it."""
         vocabulary = tokenizer.get_vocab()
         self._missing_fim = [token for token in FIM_TOKENS if token not in vocabulary]
         longest = max(map(len, vocabulary))

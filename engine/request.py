@@ -79,6 +79,8 @@ class Prompt:
     """How answers are to be read; None: as plain text."""
     is_embedded: bool = False
     """Whether its embedding is asked for, and no answer."""
+    may_think: bool = False
+    """Whether it is a chat with a checkpoint that thinks, if not in this answer."""
 
 
 @dataclass(slots=True, eq=False)

@@ -55,12 +55,13 @@ class Sampled:
         if is_new:
             assert self._drawing is not None
             token = self._drawing.draw_of_all(row)
-        if guide := self._sequences[row].guide:
-            token = guide.choose(token, self._sequences[row].num_left)
+        sequence = self._sequences[row]
+        if sequence.thought_budget and sequence.thought_budget.forced:
+            token = sequence.thought_budget.forced[0]
+        if sequence.guide:
+            token = sequence.guide.choose(token, sequence.num_left)
         logprobs = self._logprobs.get(row)
-        return SampledToken(
-            token, None if logprobs is None else _logprob(logprobs, token, self._sequences[row]), is_new
-        )
+        return SampledToken(token, None if logprobs is None else _logprob(logprobs, token, sequence), is_new)
 
 
 class Sampler:

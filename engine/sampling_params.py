@@ -65,6 +65,8 @@ class SamplingParams(BaseModel):
     guided_grammar: str | None = Field(None, min_length=1, max_length=MAX_GRAMMAR)
     """In Lark's notation, or llama.cpp's."""
     guided_choice: list[str] | None = Field(None, min_length=1, max_length=MAX_GUIDED_CHOICES)
+    thinking_token_budget: int | None = Field(None, ge=-1)
+    """Tokens of a thought after which its end is forced; -1 and None: never."""
     max_repetition_tokens: int | None = Field(None, ge=0, le=MAX_REPETITION)
     """How long an output may go on repeating itself before it ends as `repetition`; 0: forever, None: the engine's."""
 
@@ -90,6 +92,10 @@ class SamplingParams(BaseModel):
     def guided(self) -> tuple[str, Any] | None:
         """The field that says which form answers are held to, and its value."""
         return next(((field, form) for field in GUIDED_FIELDS if (form := getattr(self, field)) is not None), None)
+
+    @property
+    def max_thought_tokens(self) -> int | None:
+        return None if self.thinking_token_budget == -1 else self.thinking_token_budget
 
     @property
     def is_greedy(self) -> bool:

@@ -14,6 +14,7 @@ from engine.request import Request
 
 if TYPE_CHECKING:
     from engine.chat.answer import AnswerParser
+    from engine.chat.thought_budget import ThoughtBudget
     from engine.embedding import HiddenMean
     from engine.guidance import Guide
     from engine.penalties import Penalties
@@ -39,6 +40,7 @@ class Sequence:
     loop_detector: LoopDetector | None = None
     penalties: Penalties | None = None
     guide: Guide | None = None
+    thought_budget: ThoughtBudget | None = None
     parser: AnswerParser | None = None
     hidden_mean: HiddenMean | None = None
     """Where its prompt is embedded."""
@@ -97,7 +99,9 @@ class Sequence:
     @property
     def needs_tokens(self) -> bool:
         """Whether choosing its next token takes all that it said before, or more than the token is asked for."""
-        return bool(self.penalties or self.ngram_rule or self.guide) or self.request.params.logprobs is not None
+        if self.penalties or self.ngram_rule or self.guide or self.request.params.logprobs is not None:
+            return True
+        return self.thought_budget is not None and bool(self.thought_budget.forced)
 
     def draw(self) -> float:
         """The random number that chooses the next token: the same one, however often that is tried."""

@@ -7,9 +7,10 @@ from typing import Any
 
 from torch import Tensor
 
-from engine.chat.answer import AnswerParser
+from engine.chat.answer import END_OF_THOUGHT, AnswerParser, ThoughtReader
+from engine.chat.thought_budget import ThoughtBudget
 from engine.config import EngineConfig
-from engine.detokenizer import TextStream, TokenBytes, make_detokenizer
+from engine.detokenizer import Detokenizer, TextStream, TokenBytes, make_detokenizer
 from engine.embedding import HiddenMean
 from engine.penalties import Penalties
 from engine.prompt_logprobs import PromptLogprobs
@@ -31,25 +32,22 @@ class SequenceMaker:
         self._config = config
         self._max_context = max_context
         self._logits = logits
+        self._end_of_thought: list[int] = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False).ids
 
     def __call__(self, request: Request) -> list[Sequence]:
         params, answer_format = request.params, request.prompt.answer_format
         max_tokens = self.max_tokens(request)
-        # What marks thoughts and calls is special to some tokenizers.
-        marks = map(self._tokenizer.token_to_id, answer_format.marks if answer_format else ())
-        kept = frozenset(token for token in marks if token is not None)
         return [
             Sequence(
                 request,
                 choice,
-                TextStream(
-                    make_detokenizer(self._tokenizer, self.token_bytes, params.skip_special_tokens, kept), params.stop
-                ),
+                TextStream(self._detokenizer(request), params.stop),
                 max_tokens,
                 self._ngram_rule(params),
                 self._loop_detector(request),
                 Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
                 request.guide and request.guide.copy(),
+                self._thought_budget(request),
                 AnswerParser(answer_format) if answer_format else None,
                 HiddenMean() if request.prompt.is_embedded else None,
                 # They are the prompt's: one choice says them for all.
@@ -59,6 +57,20 @@ class SequenceMaker:
             )
             for choice in range(params.n)
         ]
+
+    def _detokenizer(self, request: Request) -> Detokenizer:
+        answer_format = request.prompt.answer_format
+        # What marks thoughts and calls is special to some tokenizers.
+        marks = map(self._tokenizer.token_to_id, answer_format.marks if answer_format else ())
+        kept = frozenset(token for token in marks if token is not None)
+        return make_detokenizer(self._tokenizer, self.token_bytes, request.params.skip_special_tokens, kept)
+
+    def _thought_budget(self, request: Request) -> ThoughtBudget | None:
+        num_tokens, answer_format = request.params.max_thought_tokens, request.prompt.answer_format
+        if num_tokens is None or answer_format is None or answer_format.thinking is None:
+            return None
+        reader = ThoughtReader(answer_format.thinking == "begun")
+        return ThoughtBudget(num_tokens, self._end_of_thought, reader, self._detokenizer(request))
 
     def _ngram_rule(self, params: SamplingParams) -> NgramRule | None:
         if params.no_repeat_ngram_size == 0:

@@ -195,7 +195,8 @@ class CoderModel(EngineModel):
             return Prompt(tokens, is_embedded=is_embedded), None
         if name == "chat":
             tokens, answer_format = self._encoder.encode_chat(inputs.data(name))
-            return Prompt(tokens, answer_format=None if answer_format.is_plain else answer_format), None
+            read_as = None if answer_format.is_plain else answer_format
+            return Prompt(tokens, answer_format=read_as, may_think=self._encoder.may_think), None
         text = inputs.string(name)
         if inputs.has("suffix"):
             return Prompt(self._encoder.encode_infill(text, inputs.string("suffix"))), text

@@ -17,6 +17,9 @@ MAX_IMAGES = 16
 
 class Thinking(RequestModel):
     type: Literal["enabled", "disabled"]
+    budget_tokens: int | None = Field(
+        None, ge=1, le=MAX_INT32, description="Anthropic's name for `thinking_token_budget`."
+    )
 
 
 class ChatRequest(SamplingFields):
@@ -51,6 +54,12 @@ class ChatRequest(SamplingFields):
     thinking: Thinking | None = Field(None, description="DeepSeek's: whether to think before the answer.")
     reasoning_effort: Literal["none", "minimal", "low", "medium", "high", "xhigh"] | None = Field(
         None, description="For checkpoints whose chat template knows it; `none` is `thinking: disabled`."
+    )
+    thinking_token_budget: int | None = Field(
+        None,
+        ge=-1,
+        le=MAX_INT32,
+        description="vLLM's: a thought that has had so many tokens is ended, and the answer follows; -1: never.",
     )
     chat_template_kwargs: JsonObject | None = Field(
         None, description="vLLM's: further switches of the checkpoint's chat template, such as `enable_thinking`."
@@ -139,7 +148,17 @@ class ChatRequest(SamplingFields):
                     raise InvalidRequest(f"{param}: is only for an assistant's message", param=param)
             called.update(call.id for call in message.tool_calls or ())
 
+    @property
+    def thought_budget(self) -> int | None:
+        """Most tokens of a thought, by either name; -1: any number."""
+        if self.thinking_token_budget is not None or self.thinking is None:
+            return self.thinking_token_budget
+        return self.thinking.budget_tokens
+
     def _check_thinking(self) -> None:
+        if self.thinking and self.thinking.budget_tokens not in (None, self.thought_budget):
+            param = "thinking.budget_tokens"
+            raise InvalidRequest(f"{param}: differs from thinking_token_budget; give one of them", param=param)
         if self.thinking is None or self.reasoning_effort is None:
             return
         if (self.thinking.type == "disabled") != (self.reasoning_effort == "none"):

@@ -94,6 +94,7 @@ class ChatService:
             settings=self._settings,
             ocr=self._catalog.is_ocr(triton_model),
             form=body.form,
+            thought_budget=body.thought_budget,
         )
         mode = body.image_mode
         image_parameters = None if mode is None else orjson.dumps({"mode": mode})
@@ -179,6 +180,8 @@ def _in_clients_words(error: InvalidRequest, body: ChatRequest) -> InvalidReques
         param = "messages"
     elif error.param == "thinking" and body.reasoning_effort == "none":
         param = "reasoning_effort"
+    elif error.param == "thinking_token_budget" and body.thinking_token_budget is None:
+        param = "thinking.budget_tokens"
     elif error.param == "continue_final_message" and body.continue_final_message is None:
         param = f"messages.{len(body.messages) - 1}.prefix"
     elif error.param in body.form:

@@ -36,7 +36,12 @@ class ThinkingConfig(RequestModel):
     type: Literal["enabled", "disabled", "adaptive"] = Field(
         description="Whether to think before the answer; `adaptive` is as the checkpoint has it."
     )
-    budget_tokens: int | None = Field(None, ge=1, description="Only what `max_tokens` allows in any case.")
+    budget_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=MAX_INT32,
+        description="A thought that has had so many tokens is ended; from `max_tokens` on there is no bound.",
+    )
 
 
 class SchemaFormat(RequestModel):
@@ -107,11 +112,8 @@ class MessagesRequest(MessagesPrompt):
     metadata: RequestMetadata | None = None
     service_tier: Literal["auto", "standard_only"] | None = None
 
-    @model_validator(mode="after")
-    def _thoughts_are_bounded_by_max_tokens(self) -> "MessagesRequest":
-        thinking = self.thinking
-        if thinking and thinking.budget_tokens and thinking.budget_tokens < self.max_tokens:
-            param = "thinking.budget_tokens"
-            text = f"{param}: this server bounds a thought by max_tokens alone; leave it out, or use the type adaptive"
-            raise InvalidRequest(text, param=param)
-        return self
+    @property
+    def thought_budget(self) -> int | None:
+        """Most tokens of a thought, where that is fewer than of the answer."""
+        budget = self.thinking.budget_tokens if self.thinking else None
+        return None if budget is None or budget >= self.max_tokens else budget

@@ -23,6 +23,7 @@ _PLACES = {
     "user": "metadata.user_id",
     "parallel_tool_calls": "tool_choice.disable_parallel_tool_use",
     "reasoning_effort": "output_config.effort",
+    "thinking_token_budget": "thinking.budget_tokens",
     "response_format": "output_config.format",
     "response_format.json_schema": "output_config.format",
 }
@@ -63,7 +64,8 @@ def translated(body: MessagesPrompt) -> TranslatedChat:
     }
     if isinstance(body, MessagesRequest):
         fields |= {name: getattr(body, name) for name in ("stream", "max_tokens", "temperature", "top_p", "top_k")}
-        fields |= {"stop": body.stop_sequences, "user": body.metadata.user_id if body.metadata else None}
+        fields |= {"thinking_token_budget": body.thought_budget, "stop": body.stop_sequences}
+        fields |= {"user": body.metadata.user_id if body.metadata else None}
     return TranslatedChat(fields, places)
 
 

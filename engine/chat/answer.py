@@ -117,6 +117,11 @@ class ThoughtReader:
     def is_inside(self) -> bool:
         return self._place == "thought"
 
+    @property
+    def is_over(self) -> bool:
+        """Whether no thought follows any more."""
+        return self._place in ("gap", "text")
+
     def decode(self, piece: str) -> tuple[str, str]:
         """The thought and the text that this makes certain."""
         thought, text = "", self._held + piece

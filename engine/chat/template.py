@@ -34,7 +34,8 @@ class ChatTemplate:
         self._exists = bool(source)
         self._variables = _variables(source)
         self._knows_calls = "tool_calls" in source
-        self._thinks = END_OF_THOUGHT in source or THINK in source
+        self.thinks = END_OF_THOUGHT in source or THINK in source
+        """Whether answers may begin with a thought."""
         self._syntax = syntax_of(source, tokenizer.get_vocab())
 
     def render(self, chat: Chat) -> tuple[str, AnswerFormat]:
@@ -67,7 +68,7 @@ class ChatTemplate:
 
     def _check_resumed(self, chat: Chat, last: Message) -> None:
         place = f"messages.{len(chat.messages) - 1}"
-        if not self._thinks:
+        if not self.thinks:
             text = "this checkpoint does not think before it answers; leave it out"
             raise InvalidRequest(f"{place}.reasoning_content", text)
         if last.tool_calls:
@@ -94,14 +95,14 @@ class ChatTemplate:
         switch = next((name for name in _THINKING if name in self._variables), None)
         if switch:
             return {switch: thinks}
-        if thinks != self._thinks:
-            text = "always thinks" if self._thinks else "does not think"
+        if thinks != self.thinks:
+            text = "always thinks" if self.thinks else "does not think"
             raise InvalidRequest("thinking", f"this checkpoint {text} before it answers; leave it out")
         return {}
 
     def _thinking_behind(self, prompt: str, resumed: Message | None) -> Literal["begun", "possible"] | None:
         """`resumed`: the message that the answer goes on with."""
-        if not self._thinks:
+        if not self.thinks:
             return None
         if resumed:
             return "begun" if resumed.reasoning_content and not resumed.content else None

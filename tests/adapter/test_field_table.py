@@ -51,6 +51,7 @@ OF_ONE: dict[str, dict[str, Any]] = {
         "thinking": {"type": "disabled"},
         "reasoning_effort": "high",
         "chat_template_kwargs": {"a": 1},
+        "thinking_token_budget": 5,
     },
     "completions": {"prompt": "twice", "suffix": "end", "echo": True, "logprobs": 0},
 }

@@ -156,7 +156,6 @@ def test_a_form(claude: anthropic.Anthropic, triton: FakeTriton) -> None:
     ("fields", "told"),
     [
         ({"thinking": {"type": "enabled"}}, {"thinking": True}),
-        ({"thinking": {"type": "enabled", "budget_tokens": 50}}, {"thinking": True}),
         ({"thinking": {"type": "disabled"}}, {"thinking": False}),
         ({"thinking": {"type": "adaptive"}}, {}),
         ({"output_config": {"effort": "high"}}, {"reasoning_effort": "high"}),
@@ -166,6 +165,17 @@ def test_how_to_think(http: httpx.Client, triton: FakeTriton, fields: Any, told:
     response = http.post(PATH, json=ASKED | fields)
     assert response.status_code == 200, response.text
     assert chat_of(triton) == {"messages": [USER]} | told
+
+
+@pytest.mark.parametrize("kind", ["enabled", "adaptive"])
+@pytest.mark.parametrize(("budget", "bound"), [(1, 1), (49, 49), (50, None), (None, None)])
+def test_how_long_to_think(
+    claude: anthropic.Anthropic, triton: FakeTriton, kind: Any, budget: int | None, bound: int | None
+) -> None:
+    """From `max_tokens` on, which is 50, there is nothing to bound."""
+    config: Any = {"type": kind} | ({} if budget is None else {"budget_tokens": budget})
+    claude.messages.create(**ASKED, thinking=config)
+    assert triton.seen[0].sampling.get("thinking_token_budget") == bound
 
 
 def test_images_are_read_by_the_ocr_model(http: httpx.Client, triton: FakeTriton) -> None:

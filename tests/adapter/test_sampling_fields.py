@@ -53,7 +53,7 @@ ARRIVE = [
 # Read by the adapter itself; each has a test of its own.
 ADAPTER_FIELDS = {"model", "stream", "stream_options", "messages", "prompt", "max_completion_tokens", "logprobs"}
 ADAPTER_FIELDS |= {"top_logprobs", "vllm_xargs", "suffix", "echo", "continue_final_message", "add_generation_prompt"}
-ADAPTER_FIELDS |= {"thinking", "reasoning_effort", "chat_template_kwargs"}
+ADAPTER_FIELDS |= {"thinking", "reasoning_effort", "chat_template_kwargs", "thinking_token_budget"}
 INERT = {
     "user": "u",
     "metadata": {"a": "b"},

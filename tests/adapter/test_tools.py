@@ -6,6 +6,7 @@ import httpx
 import openai
 import orjson
 import pytest
+from grpc import StatusCode
 
 from tests.adapter.fake_triton import USAGE, FakeTriton, answer
 
@@ -109,6 +110,26 @@ def test_how_to_think(http: httpx.Client, triton: FakeTriton) -> None:
         assert chat == said
 
 
+def test_how_long_to_think(http: httpx.Client, triton: FakeTriton) -> None:
+    enabled = {"type": "enabled", "budget_tokens": 5}
+    for fields, budget in (
+        ({}, None),
+        ({"thinking_token_budget": 0}, 0),
+        ({"thinking_token_budget": -1}, -1),
+        ({"thinking": enabled}, 5),
+        ({"thinking": enabled, "thinking_token_budget": 5}, 5),
+    ):
+        assert http.post(PATH, json={"messages": [USER], **fields}).status_code == 200
+        assert triton.seen[-1].sampling.get("thinking_token_budget") == budget
+    triton.fails(StatusCode.INVALID_ARGUMENT, "thinking_token_budget: odd")
+    for fields, param in (
+        ({"thinking": enabled}, "thinking.budget_tokens"),
+        ({"thinking_token_budget": 5}, "thinking_token_budget"),
+    ):
+        error = http.post(PATH, json={"messages": [USER], **fields}).json()["error"]
+        assert (error["param"], error["message"]) == (param, f"{param}: odd")
+
+
 @pytest.mark.parametrize("field", ["reasoning_content", "reasoning"])
 def test_an_assistant_may_only_have_thought(http: httpx.Client, triton: FakeTriton, field: str) -> None:
     assert http.post(PATH, json={"messages": [{"role": "assistant", field: "Hmm"}, USER]}).status_code == 200
@@ -140,6 +161,12 @@ def test_a_thought_may_be_the_prefix(http: httpx.Client, triton: FakeTriton) -> 
         ({"thinking": {"type": "maybe"}}, "thinking.type"),
         ({"thinking": {"type": "enabled"}, "reasoning_effort": "none"}, "reasoning_effort"),
         ({"reasoning_effort": "extreme"}, "reasoning_effort"),
+        ({"thinking_token_budget": -2}, "thinking_token_budget"),
+        ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
+        (
+            {"thinking": {"type": "enabled", "budget_tokens": 5}, "thinking_token_budget": -1},
+            "thinking.budget_tokens",
+        ),
         ({"messages": [USER, {"role": "tool", "content": "x"}]}, "messages.1.tool_call_id"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages.0.tool_calls"),
         ({"messages": [{"role": "user", "content": "x", "reasoning_content": "y"}]}, "messages.0.reasoning_content"),

@@ -65,6 +65,21 @@ def test_a_response_thinks(client: openai.OpenAI) -> None:
     assert response.usage.output_tokens_details.reasoning_tokens > 0
 
 
+def test_a_message_thinks_within_its_budget(claude: anthropic.Anthropic) -> None:
+    for budget in (4, 9):
+        message = claude.messages.create(
+            model=REASONER,
+            max_tokens=40,
+            messages=[{"role": "user", "content": QUESTION}],
+            thinking={"type": "enabled", "budget_tokens": budget},
+            extra_body={"temperature": 0},
+        )
+        assert [block.type for block in message.content] == ["thinking", "text"]
+        usage: Any = message.usage
+        assert usage.output_tokens_details.thinking_tokens == budget + 1
+        assert usage.output_tokens == 40
+
+
 def test_a_message_is_the_chat_s_answer(client: openai.OpenAI, claude: anthropic.Anthropic) -> None:
     turns: Any = [{"role": "user", "content": SORT}]
     chat = client.chat.completions.create(model=MODEL, messages=turns, temperature=0)

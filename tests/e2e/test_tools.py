@@ -95,6 +95,16 @@ def test_thoughts_are_told_apart_and_counted(client: openai.OpenAI) -> None:
     assert "".join(delta.content or "" for delta in deltas) == message.content
 
 
+def test_a_thought_keeps_to_its_budget_and_the_answer_to_its_form(client: openai.OpenAI) -> None:
+    form: Any = {"response_format": {"type": "json_object"}, "extra_body": {"thinking_token_budget": 5}}
+    whole = client.chat.completions.create(
+        model=REASONER, messages=QUESTION, max_tokens=60, n=2, seed=2, logit_bias={"3": -100}, **form
+    )
+    assert [type(json.loads(choice.message.content or "")) for choice in whole.choices] == [dict, dict]
+    assert whole.usage and whole.usage.completion_tokens_details
+    assert whole.usage.completion_tokens_details.reasoning_tokens == 2 * (5 + 1), "the token that ends it is the sixth"
+
+
 def test_a_thought_is_gone_on_with(client: openai.OpenAI) -> None:
     prefix: Any = {"role": "assistant", "content": "So", "reasoning_content": "I see.", "prefix": True}
     said: Any = client.chat.completions.create(model=REASONER, messages=[*QUESTION, prefix], max_tokens=10)
@@ -107,6 +117,7 @@ def test_a_thought_is_gone_on_with(client: openai.OpenAI) -> None:
     [
         ({"extra_body": {"thinking": {"type": "enabled"}}}, "thinking"),
         ({"reasoning_effort": "high"}, "reasoning_effort"),
+        ({"extra_body": {"thinking_token_budget": 5}}, "thinking_token_budget"),
         ({"extra_body": {"chat_template_kwargs": {"mood": 1}}}, "chat_template_kwargs"),
         (
             {

@@ -8,14 +8,18 @@ import pytest
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
 from engine.loop import Engine
-from tests.checkpoints import configs, save_checkpoint
+from tests.checkpoints import configs, save_checkpoint, train_tokenizer
+from tests.engine.chat_templates import R1_TOKENS
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of small random checkpoints, by architecture."""
+    """Folders of small random checkpoints, by architecture; and a llama with tokens for thoughts."""
     folder = tmp_path_factory.mktemp("checkpoints")
-    return {architecture: save_checkpoint(architecture, folder / architecture) for architecture in configs()}
+    folders = {architecture: save_checkpoint(architecture, folder / architecture) for architecture in configs()}
+    folders["reasoner"] = save_checkpoint("llama", folder / "reasoner")
+    train_tokenizer(R1_TOKENS).save_pretrained(folders["reasoner"])
+    return folders
 
 
 @pytest.fixture

@@ -112,6 +112,14 @@ def test_thoughts() -> None:
     assert render(EFFORT, USER, reasoning_effort="high")[0].endswith("high")
 
 
+def test_who_thinks() -> None:
+    """Also where an answer has no thought."""
+    for template, thinks in ((R1, True), (V31, True), (QWEN3, True), (CHAT_TEMPLATE, False)):
+        tokenizer = train_tokenizer()
+        tokenizer.chat_template = template
+        assert ChatTemplate(tokenizer).thinks is thinks
+
+
 def test_a_thought_is_resumed() -> None:
     prefix = {"role": "assistant", "content": "", "reasoning_content": "Hmm"}
     text, answer_format = render(R1, USER, prefix, continue_final_message=True)

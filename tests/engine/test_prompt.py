@@ -7,6 +7,7 @@ import pytest
 from engine.errors import InvalidRequest
 from engine.prompt import FIM_TOKENS, PromptEncoder
 from tests.checkpoints import VOCAB_SIZE, train_tokenizer
+from tests.engine.chat_templates import R1, R1_TOKENS
 
 TOKENIZER = train_tokenizer()
 ENCODER = PromptEncoder(TOKENIZER, VOCAB_SIZE, max_context=64)
@@ -27,6 +28,15 @@ def test_an_answer_goes_on_with_the_last_message() -> None:
     assert TOKENIZER.decode(ids) == "<｜begin▁of▁sentence｜>[user] hi\n[assistant] ```python\n"
     ids, _ = ENCODER.encode_chat(chat(*turns))
     assert TOKENIZER.decode(ids).endswith("[assistant] ```python\n\n[assistant]")
+
+
+def test_who_may_think_can_end_a_thought() -> None:
+    assert not ENCODER.may_think
+    tokenizer = train_tokenizer(R1_TOKENS)
+    tokenizer.chat_template = R1
+    end = tokenizer.convert_tokens_to_ids("</think>")
+    for vocab_size, may_think in ((end, False), (end + 1, True)):
+        assert PromptEncoder(tokenizer, vocab_size, max_context=64).may_think is may_think
 
 
 def test_a_gap_lies_between_what_surrounds_it() -> None:

@@ -30,6 +30,7 @@ GOOD = {
     "no_repeat_ngram_window": 90,
     "no_repeat_ngram_whitelist": ["<td>", 7],
     "max_repetition_tokens": 512,
+    "thinking_token_budget": 0,
 } | dict.fromkeys(GUIDED_FIELDS)
 
 
@@ -61,6 +62,7 @@ BAD = {
     "no_repeat_ngram_size": [-1, 129, 2.5, True],
     "no_repeat_ngram_window": [0, -1, "all"],
     "no_repeat_ngram_whitelist": ["<td>", [-1], [""], [1.5], [7] * 65, ["x" * 65]],
+    "thinking_token_budget": [-2, 1.5, "9", True],
     "max_repetition_tokens": [-1, 65537, 1.5],
     "guided_json": [3, ["a"]],
     "guided_json_object": [False, "yes"],
