@@ -3,7 +3,7 @@
 import time
 import uuid
 from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import orjson
@@ -60,8 +60,7 @@ class Chunks(ABC):
     """A stream's responses as server-sent events. What all of them have in common is encoded once per answer."""
 
     def __init__(self, head: AnswerHead, object_name: str, include_usage: bool) -> None:
-        fields = orjson.dumps({"object": object_name} | asdict(head))
-        self._start = b"data: " + fields[:-1] + b',"choices":['
+        self._start = b'data: {"object":"%b",%b,"choices":[' % (object_name.encode(), orjson.dumps(head)[1:-1])
         self._end = b'],"usage":null}\n\n' if include_usage else b"]}\n\n"
         self._include_usage = include_usage
 

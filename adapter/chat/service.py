@@ -79,11 +79,12 @@ class ChatService:
         check(body, self._settings)
         resolve = self._catalog.resolve_ocr if body.images else self._catalog.resolve
         model_id, triton_model = resolve(body.model)
-        generation = self._generation(body, triton_model, record)
-        generation = replace(generation, continuous_usage=counts_as_it_goes)
+        generation = self._generation(body, triton_model, record, counts_as_it_goes)
         return ChatStarted(model_id, triton_model, self._responses(body, generation, record))
 
-    def _generation(self, body: ChatRequest, triton_model: str, record: RequestRecord) -> InferRequest:
+    def _generation(
+        self, body: ChatRequest, triton_model: str, record: RequestRecord, counts_as_it_goes: bool
+    ) -> InferRequest:
         """What the model gets, but for the images."""
         max_tokens = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
         logprobs = (body.top_logprobs or 0) if body.logprobs else None
@@ -106,16 +107,17 @@ class ChatService:
             body.n,
             body.stream,
             image_parameters=image_parameters,
+            continuous_usage=counts_as_it_goes,
         )
 
     async def _responses(
         self, body: ChatRequest, generation: InferRequest, record: RequestRecord
     ) -> AsyncGenerator[Generated, None]:
         """With the images, and with the model's errors in the client's words."""
-        images = await self._images.read(body) if body.images else ()
+        if body.images:
+            generation = replace(generation, images=await self._images.read(body))
         try:
-            generations = [replace(generation, images=images)]
-            async with aclosing(generate(self._triton, generations, record)) as responses:
+            async with aclosing(generate(self._triton, [generation], record)) as responses:
                 async for generated in responses:
                     yield generated
         except InvalidRequest as error:

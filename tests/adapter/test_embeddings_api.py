@@ -1,7 +1,6 @@
 """`POST /v1/embeddings`, as the OpenAI SDK and others ask for them."""
 
 import base64
-import logging
 import struct
 import threading
 from collections.abc import AsyncIterator, Callable
@@ -176,9 +175,3 @@ def test_an_answer_without_one(http: httpx.Client, triton: FakeTriton, broken: A
     triton.run_task = reply
     response = http.post(PATH, json={"input": "a"})
     assert (response.status_code, response.json()["error"]["code"]) == (500, "broken_answer")
-
-
-def test_the_log_has_the_tokens(http: httpx.Client, caplog: pytest.LogCaptureFixture) -> None:
-    with caplog.at_level(logging.INFO, "adapter.requests"):
-        http.post(PATH, json={"input": ["abc", "de"]})
-    assert " in=5 out=0" in caplog.text

@@ -62,6 +62,8 @@ def test_one_line_per_request(
     assert line() == "id POST /v1/completions 200 0ms in=5 out=3"
     stream(http, "/v1/completions", BODY)
     assert line() == "id POST /v1/completions 200 0ms in=5 out=3"
+    http.post("/v1/embeddings", json={"input": ["abc", "de"]})
+    assert line() == "id POST /v1/embeddings 200 0ms in=5 out=0"
     http.post("/v1/completions", json={})
     assert line() == "id POST /v1/completions 400 0ms error=invalid_value"
     http.get("/a%0Ab")
