@@ -120,8 +120,9 @@ def warm_up(keys: Tensor, values: Tensor) -> None:
         draw(torch.zeros(1, 2), [0], [(1.0, 1, 1.0, 0.0, 0.0)], tokens)
         forbid(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int32))
     if values.shape[-1] == 0 and keys.dtype == torch.bfloat16:  # latents: a prompt's keys and values are made
-        made = keys.new_zeros(2, 2, INPUTS_UNIT)
-        see(made, made.transpose(0, 1), made.transpose(0, 1), 1.0)
+        for num_tokens in (1, 2):  # each lies in memory in its own way
+            made = keys.new_zeros(num_tokens, 2, INPUTS_UNIT)
+            see(made, made.transpose(0, 1), made.transpose(0, 1), 1.0)
     if sees_shared(keys, values):
         rows = [x.new_zeros(2, len(x) + 1, x.shape[2])[:, : len(x)] for x in (keys, values)]  # part of wider ones
         group, starts = np.array([[0, 1]]), np.zeros(2, np.int64)

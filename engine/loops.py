@@ -67,6 +67,17 @@ def _prefetch(builder: Any, address: Any) -> None:
     builder.call(builder.module.declare_intrinsic("llvm.prefetch", [pointer.type], signature), [pointer, *how])
 
 
+def _pointer(builder: Any, kind: Any, *parts: Any) -> Any:
+    """To the address which is the sum of the parts."""
+    return builder.inttoptr(functools.reduce(builder.add, parts), kind.as_pointer())
+
+
+def _amx(builder: Any, name: str, *values: Any) -> None:
+    """Call an instruction of AMX; tiles are numbers of 8 bits."""
+    kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
+    builder.call(_cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), values)
+
+
 @_intrinsic
 def _fetch(_: Any, address: Any) -> Any:
     def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
@@ -210,25 +221,16 @@ def _tile_adder(product: str, is_known: bool) -> Any:
         if not is_known:
             return context.get_dummy_value()
         config, weights, next_pair, rows, next_row, num_tiles, totals, next_totals = values
-        byte, size = ir.IntType(8), num_tiles.type
-        pointer = byte.as_pointer()
+        byte = ir.IntType(8)
+        at, amx = functools.partial(_pointer, builder, byte), functools.partial(_amx, builder)
 
         def number(value: int) -> Any:
-            return ir.Constant(size, value)
+            return ir.Constant(num_tiles.type, value)
 
-        def tile(index: int) -> Any:
-            return ir.Constant(byte, index)
-
-        def at(address: Any, offset: Any) -> Any:
-            return builder.inttoptr(builder.add(address, offset), pointer)
-
-        def amx(name: str, *values: Any) -> None:
-            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-            builder.call(_cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), values)
-
-        sums, row_tile, weight_tiles = (tile(0), tile(1)), tile(2), (tile(3), tile(4))
+        tiles = [ir.Constant(byte, index) for index in range(5)]
+        sums, row_tile, weight_tiles = tiles[:2], tiles[2], tiles[3:]
         places = [number(64 * i) for i in range(2)]
-        amx("ldtilecfg", at(config, number(0)))
+        amx("ldtilecfg", at(config))
         for total, place in zip(sums, places, strict=True):
             amx("tileloadd64", total, at(totals, place), next_totals)
         with _cgutils.for_range(builder, num_tiles) as loop:
@@ -277,16 +279,10 @@ def _multiply_tiles(
         config, rows, next_row, weights, next_pair, next_strip, *sizes, totals, next_totals, adds = values
         num_tiles, num_strips = sizes
         byte, size = ir.IntType(8), num_tiles.type
+        at, amx = functools.partial(_pointer, builder, byte), functools.partial(_amx, builder)
 
         def times(number: Any, factor: int) -> Any:
             return builder.mul(number, ir.Constant(size, factor))
-
-        def at(*parts: Any) -> Any:
-            return builder.inttoptr(functools.reduce(builder.add, parts), byte.as_pointer())
-
-        def amx(name: str, *values: Any) -> None:
-            kind = ir.FunctionType(ir.VoidType(), [value.type for value in values])
-            builder.call(_cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.{name}"), values)
 
         tiles = [ir.Constant(byte, index) for index in range(8)]
         sums, row_tiles, weight_tiles = (tiles[:2], tiles[2:4]), tiles[4:6], tiles[6:]
@@ -333,8 +329,7 @@ def _transpose(_: Any, rows: Any, next_row: Any, columns: Any, next_column: Any)
         words = ir.VectorType(ir.IntType(32), _LANES)
 
         def at(address: Any, step: Any, index: int) -> Any:
-            offset = builder.mul(step, ir.Constant(step.type, index))
-            return builder.inttoptr(builder.add(address, offset), words.as_pointer())
+            return _pointer(builder, words, address, builder.mul(step, ir.Constant(step.type, index)))
 
         lines = [builder.load(at(rows, next_row, i), align=4) for i in range(_LANES)]
         for size in (8, 4, 2, 1):  # of the blocks that change places
@@ -382,8 +377,7 @@ def _weigh_scores(
             return builder.call(_cgutils.get_or_insert_function(builder.module, kind, f"llvm.{name}.v16f32"), values)
 
         def at(address: Any, index: Any, kind: Any, item_size: int) -> Any:
-            offset = builder.mul(index, ir.Constant(size, item_size * _LANES))
-            return builder.inttoptr(builder.add(address, offset), kind.as_pointer())
+            return _pointer(builder, kind, address, builder.mul(index, ir.Constant(size, item_size * _LANES)))
 
         def higher(first: Any, second: Any) -> Any:
             return builder.select(builder.fcmp_ordered(">", first, second), first, second)
@@ -393,7 +387,7 @@ def _weigh_scores(
             return _shuffled(builder, first, first, [0] * _LANES)
 
         def power_of_2(power: Any) -> Any:
-            """Of at most 0, to a ten thousandth."""
+            """Of at most 0, to a ten thousandth; of -inf, where a row may not look, next to nothing but not 0."""
             is_low = builder.fcmp_ordered("<", power, constant(-126))  # what is not a number stays so
             power = builder.select(is_low, constant(-126), power)
             whole = call("floor", power)
@@ -931,10 +925,13 @@ def _pack_keys(keys: Array, words: Array) -> None:
 @_loop
 def _pack_values(values: Array, words: Array) -> None:
     """`[num_tokens, dim]` to `[num_tokens / 2, dim]` words: of two tokens, a number of each."""
-    for pair in range((len(values) + 1) // 2):
-        even, odd, both = values[2 * pair], values[min(2 * pair + 1, len(values) - 1)], words[pair]
+    num_pairs = len(values) // 2
+    for pair in range(num_pairs):
+        even, odd, both = values[2 * pair], values[2 * pair + 1], words[pair]
         for i in range(len(both)):
             both[i] = np.uint32(even[i]) | np.uint32(odd[i]) << np.uint32(16)
+    if len(values) > 2 * num_pairs:
+        words[num_pairs] = values[2 * num_pairs]
 
 
 @_inlined

@@ -89,7 +89,9 @@ class Runner:
 
     def warm_up(self, max_sequences: int) -> None:
         """Make ready for steps with up to so many sequences: no request shall wait for what is compiled once."""
-        for sizes in ([1], [1] * min(2, max_sequences), [1, 2]):  # each lays tensors out in its own way
+        for sizes in ([1], [1, 1], [1, 2], [1, 1, 2], [2, 1]):  # each lays tensors out in its own way
+            if len(sizes) > max_sequences:
+                continue
             starts = [0, *accumulate(sizes)]
             segments = [Segment(size, start, size) for size, start in zip(sizes, starts, strict=False)]
             cache_positions = list(range(starts[-1]))

@@ -93,9 +93,13 @@ def generate(model: Any, tokenizer: Any, prompt: list[int], max_tokens: int) -> 
 
 
 def save_checkpoint(architecture: str, folder: Path, **save_options: object) -> Path:
-    """Write a random float32 checkpoint to `folder`, the same one every time."""
+    """Write a small random float32 checkpoint to `folder`, the same one every time."""
+    return save_random(configs()[architecture], folder, **save_options)
+
+
+def save_random(config: PretrainedConfig, folder: Path, **save_options: object) -> Path:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(configs()[architecture], dtype=torch.float32)
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.generation_config = GenerationConfig(bos_token_id=0, eos_token_id=1)
     model.save_pretrained(folder, **save_options)
     train_tokenizer().save_pretrained(folder)

@@ -8,15 +8,23 @@ import pytest
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
 from engine.loop import Engine
-from tests.checkpoints import configs, save_checkpoint, train_tokenizer
+from tests.checkpoints import configs, save_checkpoint, save_random, train_tokenizer
 from tests.engine.chat_templates import R1_TOKENS
+
+WIDE = {"llama": {"head_dim": 32}, "deepseek_v2": {"qk_nope_head_dim": 24, "v_head_dim": 32}}
+"""Heads of 32 numbers, for loops that take no others."""
 
 
 @pytest.fixture(scope="session")
 def checkpoints(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    """Folders of small random checkpoints, by architecture; and a llama with tokens for thoughts."""
+    """Folders of small random checkpoints: each architecture, two with wide heads, a llama with tokens for thoughts."""
     folder = tmp_path_factory.mktemp("checkpoints")
     folders = {architecture: save_checkpoint(architecture, folder / architecture) for architecture in configs()}
+    for architecture, sizes in WIDE.items():
+        small = configs()[architecture]
+        folders[f"wide {architecture}"] = save_random(
+            type(small)(**small.to_dict() | sizes), folder / f"w{architecture}"
+        )
     folders["reasoner"] = save_checkpoint("llama", folder / "reasoner")
     train_tokenizer(R1_TOKENS).save_pretrained(folders["reasoner"])
     return folders

@@ -18,6 +18,7 @@ from torch import Tensor
 from engine import kernels, loops
 from engine.linear import Linear
 from engine.loop import Engine
+from engine.request import Output
 from engine.sampler import unpacked
 from tests.engine.recorder import Recorder
 
@@ -293,24 +294,34 @@ def test_other_types_are_left_to_torch(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-@pytest.mark.parametrize("architecture", ["llama", "deepseek_v2"])
+@pytest.mark.parametrize(("architecture", "head_dim"), [
+    ("llama", 16), ("deepseek_v2", 24), ("wide llama", 32), ("wide deepseek_v2", 32)
+])  # fmt: skip
 def test_nothing_is_compiled_while_requests_are_served(
-    start_engine: Callable[..., Engine], architecture: str, dtype: str
+    start_engine: Callable[..., Engine], architecture: str, head_dim: int, dtype: str
 ) -> None:
-    made_for_model = loops.attend, loops.layer_of_rows, loops.see_latents
-    for make in made_for_model:
+    for make in (loops.attend, loops.layer_of_rows, loops.see_latents):
         make.cache_clear()
-    engine = start_engine(architecture, dtype=dtype)
+    engine = start_engine(architecture, dtype=dtype, max_step_tokens=65)
 
     def num_compiled() -> int:
-        made = loops.attend(16, 16), loops.layer_of_rows(16), loops.see_latents(32 + 8, 32)
+        made = loops.attend(head_dim, head_dim), loops.layer_of_rows(head_dim), loops.see_latents(32 + 8, 32)
         return sum(len(loop.signatures) for loop in (*made, *LOOPS))
 
     before = num_compiled()
-    cases = [Recorder(list(range(20, 20 + length)), temperature=0, max_tokens=20) for length in (1, 3, 40)]
-    for case in cases:
-        engine.submit(case.request)
-    for case in cases:
+    others = [Recorder(list(range(20, 20 + length)), temperature=0, max_tokens=20) for length in (63, 40, 3)]
+
+    class First(Recorder):
+        def on_output(self, output: Output) -> None:
+            """The others come together, while this one decodes: the second's first part is one token, behind 64."""
+            if not self.outputs:
+                for other in others:
+                    engine.submit(other.request)
+            super().on_output(output)
+
+    first = First([20], temperature=0, max_tokens=20)
+    engine.submit(first.request)
+    for case in (first, *others):
         case.wait()
     assert num_compiled() == before > 0
 
