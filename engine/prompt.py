@@ -132,11 +132,9 @@ class PromptEncoder:
         if not token_ids:
             raise InvalidRequest(field, "it holds no tokens; send at least one")
         self._check_ids(field, token_ids)
-        if len(token_ids) >= self._max_context:
-            raise InvalidRequest(
-                field,
-                f"{len(token_ids)} tokens leave no room for an answer in the context of {self._max_context}",
-            )
+        if len(token_ids) > self._max_context:
+            text = f"{len(token_ids)} tokens exceed the context of {self._max_context}; shorten it"
+            raise InvalidRequest(field, text)
         return token_ids
 
     def _check_ids(self, field: str, token_ids: list[int]) -> None:

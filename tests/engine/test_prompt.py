@@ -43,7 +43,7 @@ def test_a_gap_lies_between_what_surrounds_it() -> None:
     tokenizer = train_tokenizer(FIM_TOKENS)
     encoder = PromptEncoder(tokenizer, VOCAB_SIZE, max_context=64)
     assert tokenizer.decode(encoder.encode_infill("a = ", "\nb")) == "<｜fim▁begin｜>a = <｜fim▁hole｜>\nb<｜fim▁end｜>"
-    with pytest.raises(InvalidRequest, match="leave no room"):
+    with pytest.raises(InvalidRequest, match="exceed the context of 64; shorten it"):
         encoder.encode_infill("word " * 50, "word " * 50)
     with pytest.raises(InvalidRequest, match="can't fit"):
         encoder.encode_infill("", "a" * 10**6)
@@ -57,6 +57,7 @@ def test_a_checkpoint_that_fills_no_gaps_says_so() -> None:
 def test_text_and_ids() -> None:
     assert TOKENIZER.decode(ENCODER.encode_text("def f")) == "def f"
     assert ENCODER.encode_ids([5, 6]) == [5, 6]
+    assert ENCODER.encode_ids([5] * 64) == [5] * 64
 
 
 @pytest.mark.parametrize(
@@ -86,10 +87,15 @@ def test_a_bad_chat_is_refused_by_name(data: bytes, field: str) -> None:
 
 
 def test_a_bad_prompt_is_refused() -> None:
-    for text, says in (("", "holds no tokens"), ("word " * 100, "leave no room"), ("a" * 10**6, "can't fit")):
+    for text, says in (("", "holds no tokens"), ("word " * 100, "exceed the context"), ("a" * 10**6, "can't fit")):
         with pytest.raises(InvalidRequest, match=f"^text_input: .*{says}"):
             ENCODER.encode_text(text)
-    for ids, says in (([], "holds no tokens"), ([VOCAB_SIZE], "outside the vocabulary"), ([-1], "outside")):
+    for ids, says in (
+        ([], "holds no tokens"),
+        ([5] * 65, "exceed the context"),
+        ([VOCAB_SIZE], "outside the vocabulary"),
+        ([-1], "outside"),
+    ):
         with pytest.raises(InvalidRequest, match=f"^input_ids: .*{says}"):
             ENCODER.encode_ids(ids)
 

@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine.detokenizer import TokenBytes
-from engine.errors import StepFailed
+from engine.errors import InvalidRequest, StepFailed
 from engine.loop import Engine
-from engine.request import Output, TokenLogprob
+from engine.request import Output, Prompt, TokenLogprob
 from engine.response import merge, prompt_logprobs_json
 from tests.checkpoints import BOS, EOS, VOCAB_SIZE, configs, train_tokenizer
 from tests.engine.recorder import Recorder, run
@@ -139,6 +139,17 @@ def test_nothing_may_follow_a_prompt(start_engine: StartEngine, is_ahead: bool) 
         assert [*case.outputs] == [Output(0, "", 0, finish_reason="length")]
         assert case.request.num_cached_tokens == num_cached
     assert neighbour.wait().num_tokens() == 50
+
+
+def test_a_prompt_may_fill_the_context(start_engine: StartEngine, checkpoints: dict[str, Path]) -> None:
+    """Where nothing follows it."""
+    engine = start_engine(max_context=64)
+    prompt = PROMPT[:64]
+    matches(run(engine, prompt, prompt_logprobs=1, max_tokens=0), load(checkpoints))
+    assert run(engine, Prompt(prompt, is_embedded=True)).finish_reasons == {0: "stop"}
+    for max_tokens in (None, 1):
+        with pytest.raises(InvalidRequest, match=r"^max_tokens: .* the context of 64; shorten it"):
+            engine.check(Recorder(prompt, max_tokens=max_tokens).request)
 
 
 def test_the_token_that_ends_an_answer_has_one_too(start_engine: StartEngine) -> None:
