@@ -45,6 +45,10 @@ def _take_prompt_tokens(generated: Generated, choices: range) -> list[PromptToke
 
 
 def _of_text(text: str, tokens: list[PromptToken]) -> list[PromptToken]:
-    """Without the bytes of what the tokenizer put before the text: a token, but nothing of what is echoed."""
+    """Without the bytes of what the tokenizer put before the text: a token, but nothing of what is echoed.
+
+    The text may begin with the same as that, so it is known by the others, which say all of the text.
+    """
     first, *others = tokens
-    return tokens if text.encode().startswith(bytes(first.bytes)) else [replace(first, bytes=[]), *others]
+    is_added = sum(len(token.bytes) for token in others) >= len(text.encode())
+    return [replace(first, bytes=[]), *others] if is_added else tokens
