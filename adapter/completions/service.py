@@ -44,7 +44,7 @@ class CompletionService:
             events = stream(responses, chunks)
             return EventStream(events, self._settings.keep_alive_s)
         answer = await cancel_on_disconnect(collect(responses, num_choices), request.receive)
-        choices = [_choice(index, choice) for index, choice in enumerate(answer.choices)]
+        choices = [_choice(index, choice, body.logprobs is not None) for index, choice in enumerate(answer.choices)]
         usage = UsageCounts.of(answer.usage)
         whole = Completion(head.id, head.created, head.model, choices, usage, head.system_fingerprint)
         return Response(orjson.dumps(whole), media_type="application/json")
@@ -82,8 +82,7 @@ class CompletionService:
         )
 
 
-def _choice(index: int, choice: Choice) -> CompletionChoice:
+def _choice(index: int, choice: Choice, has_logprobs: bool) -> CompletionChoice:
     entries = [*(choice.prompt_tokens or ()), *(choice.logprobs or ())]
-    has_logprobs = choice.logprobs is not None or choice.prompt_tokens is not None
     logprobs = completion_logprobs(entries, TextOffsets()) if has_logprobs else None
     return CompletionChoice(index, choice.text, logprobs, choice.finish_reason)
