@@ -26,7 +26,7 @@ class PromptEncoder:
         self._max_context = max_context
         self._template = ChatTemplate(tokenizer)
         end_of_thought = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
-        self.may_think = self._template.thinks and max(end_of_thought) < vocab_size
+        self.may_think = self._template.thinks and bool(end_of_thought) and max(end_of_thought) < vocab_size
         """Whether answers to chats may begin with a thought, and the model can end it."""
         vocabulary = tokenizer.get_vocab()
         self._missing_fim = [token for token in FIM_TOKENS if token not in vocabulary]

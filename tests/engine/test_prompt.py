@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from engine.errors import InvalidRequest
 from engine.prompt import FIM_TOKENS, PromptEncoder
@@ -37,6 +39,9 @@ def test_who_may_think_can_end_a_thought() -> None:
     end = tokenizer.convert_tokens_to_ids("</think>")
     for vocab_size, may_think in ((end, False), (end + 1, True)):
         assert PromptEncoder(tokenizer, vocab_size, max_context=64).may_think is may_think
+    of_few_words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
+    of_few_words.chat_template = R1
+    assert not PromptEncoder(of_few_words, 1, max_context=64).may_think
 
 
 def test_a_gap_lies_between_what_surrounds_it() -> None:
