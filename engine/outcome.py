@@ -50,10 +50,8 @@ def read(output: Output, sequence: Sequence) -> Output:
     """What an output adds to an answer that is more than text."""
     parser = sequence.parser
     assert parser is not None
-    is_reasoning = parser.is_reasoning
     text, reasoning, calls = parser.decode(output.text)
-    # Both marks are the thought's.
-    if is_reasoning or parser.is_reasoning:
+    if parser.is_reasoning:
         sequence.request.num_reasoning_tokens += output.num_tokens
     finish_reason = output.finish_reason
     if finish_reason:
