@@ -25,6 +25,11 @@ class ChoicePiece:
     stop_string: str | None = None
     prompt_logprobs: Sequence[TokenLogprob] | None = None
 
+    @property
+    def text_logprobs(self) -> list[TokenLogprob]:
+        """Without that of the token that ends the answer."""
+        return [item for item in self.logprobs if not item.is_end]
+
 
 def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
     """Join the outputs of each choice, in order."""

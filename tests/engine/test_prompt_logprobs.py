@@ -153,13 +153,14 @@ def test_a_prompt_may_fill_the_context(start_engine: StartEngine, checkpoints: d
 
 
 def test_the_token_that_ends_an_answer_has_one_too(start_engine: StartEngine) -> None:
-    """A harness leaves out the last entry, for the token that it could not help asking for."""
     engine, end = start_engine(), TOKENIZER.convert_tokens_to_ids(EOS)
     params = {"logit_bias": {str(end): 100}, "temperature": 0, "max_tokens": 1, "logprobs": 0}
-    for asked, has_logprob in (({}, False), ({"prompt_logprobs": 0}, True)):
-        [output] = run(engine, PROMPT, **params, **asked).outputs
-        assert output.finish_reason == "stop"
-        assert (output.logprob is not None) == has_logprob
+    for asked in ({}, {"prompt_logprobs": 0}):
+        last = run(engine, PROMPT, **params, **asked).outputs[-1]
+        assert last.finish_reason == "stop"
+        assert last.logprob and (last.logprob.token_id, last.logprob.is_end) == (end, True)
+        [piece] = merge([last]).values()
+        assert (piece.logprobs, piece.text_logprobs) == ([last.logprob], [])
 
 
 def test_what_cannot_be_read_fails_its_request_alone(
