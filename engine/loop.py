@@ -133,6 +133,9 @@ class Engine:
                 "n", f"{params.n} choices exceed the {self._max_sequences} this engine computes at once"
             )
         room = self._max_output(request)
+        if room == 0 and params.max_tokens != 0 and not request.prompt.is_embedded:
+            text = f"a prompt of {self.max_context} tokens leaves no room for an answer in the context of "
+            raise InvalidRequest("max_tokens", f"{text}{self.max_context}; shorten it, or ask for 0 tokens")
         if params.max_tokens is not None and params.max_tokens > room:
             raise InvalidRequest(
                 "max_tokens",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from engine.request import FinishReason, Output
 from engine.sampler import SampledToken
 from engine.sequence import Sequence
@@ -19,7 +21,7 @@ def extend(sequence: Sequence, index: int, sampled: SampledToken, eos_token_ids:
     if may_stop and (is_eos or token in params.stop_tokens):
         text, _ = sequence.text.flush()
         reason = "length" if is_cut else "stop"
-        logprob = None if params.prompt_logprobs is None else sampled.logprob
+        logprob = replace(sampled.logprob, is_end=True) if sampled.logprob else None
         return Output(sequence.choice, text, 1, logprob, reason, stop_string=sequence.text.stop_string)
     if sequence.ngram_rule:
         sequence.ngram_rule.append(token)
@@ -50,10 +52,8 @@ def read(output: Output, sequence: Sequence) -> Output:
     """What an output adds to an answer that is more than text."""
     parser = sequence.parser
     assert parser is not None
-    is_reasoning = parser.is_reasoning
     text, reasoning, calls = parser.decode(output.text)
-    # Both marks are the thought's.
-    if is_reasoning or parser.is_reasoning:
+    if parser.is_reasoning:
         sequence.request.num_reasoning_tokens += output.num_tokens
     finish_reason = output.finish_reason
     if finish_reason:

@@ -26,7 +26,7 @@ class PromptEncoder:
         self._max_context = max_context
         self._template = ChatTemplate(tokenizer)
         end_of_thought = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
-        self.may_think = self._template.thinks and max(end_of_thought) < vocab_size
+        self.may_think = self._template.thinks and bool(end_of_thought) and max(end_of_thought) < vocab_size
         """Whether answers to chats may begin with a thought, and the model can end it."""
         vocabulary = tokenizer.get_vocab()
         self._missing_fim = [token for token in FIM_TOKENS if token not in vocabulary]
@@ -132,11 +132,9 @@ class PromptEncoder:
         if not token_ids:
             raise InvalidRequest(field, "it holds no tokens; send at least one")
         self._check_ids(field, token_ids)
-        if len(token_ids) >= self._max_context:
-            raise InvalidRequest(
-                field,
-                f"{len(token_ids)} tokens leave no room for an answer in the context of {self._max_context}",
-            )
+        if len(token_ids) > self._max_context:
+            text = f"{len(token_ids)} tokens exceed the context of {self._max_context}; shorten it"
+            raise InvalidRequest(field, text)
         return token_ids
 
     def _check_ids(self, field: str, token_ids: list[int]) -> None:

@@ -28,6 +28,8 @@ class TokenLogprob:
     logprob: float
     top: tuple[tuple[int, float], ...]
     """The most likely tokens and their log-probabilities, best first; as many as were asked for."""
+    is_end: bool = False
+    """Whether it ends an answer, and is no part of its text."""
 
 
 class Output(NamedTuple):

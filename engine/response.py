@@ -25,6 +25,11 @@ class ChoicePiece:
     stop_string: str | None = None
     prompt_logprobs: Sequence[TokenLogprob] | None = None
 
+    @property
+    def text_logprobs(self) -> list[TokenLogprob]:
+        """Without that of the token that ends the answer."""
+        return [item for item in self.logprobs if not item.is_end]
+
 
 def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
     """Join the outputs of each choice, in order."""
@@ -35,20 +40,27 @@ def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
 
 
 def _joined(*outputs: Output) -> ChoicePiece:
-    if len(outputs) == 1:  # as most are
-        _, text, num_tokens, logprob, finish_reason, reasoning, calls, stop, of_prompt = outputs[0]
-        logprobs = [logprob] if logprob else []
-        return ChoicePiece(text, num_tokens, logprobs, finish_reason, reasoning, list(calls), stop, of_prompt)
-    _, texts, nums_tokens, said, finish_reasons, thoughts, calls_pieces, stops, of_prompt = zip(*outputs, strict=True)
+    first, last = outputs[0], outputs[-1]
+    if first is last:  # as most are
+        return ChoicePiece(
+            text=first.text,
+            num_tokens=first.num_tokens,
+            logprobs=[first.logprob] if first.logprob else [],
+            finish_reason=first.finish_reason,
+            reasoning=first.reasoning,
+            calls=list(first.calls),
+            stop_string=first.stop_string,
+            prompt_logprobs=first.prompt_logprobs,
+        )
     return ChoicePiece(
-        "".join(texts),
-        sum(nums_tokens),
-        list(filter(None, said)),
-        finish_reasons[-1],
-        "".join(thoughts),
-        _joined_calls(chain.from_iterable(calls_pieces)),
-        stops[-1],
-        of_prompt[0],
+        text="".join([output.text for output in outputs]),
+        num_tokens=sum([output.num_tokens for output in outputs]),
+        logprobs=[output.logprob for output in outputs if output.logprob],
+        finish_reason=last.finish_reason,
+        reasoning="".join([output.reasoning for output in outputs]),
+        calls=_joined_calls(chain.from_iterable([output.calls for output in outputs])),
+        stop_string=last.stop_string,
+        prompt_logprobs=first.prompt_logprobs,
     )
 
 

@@ -50,8 +50,8 @@ class SamplingParams(BaseModel):
     logit_bias: dict[TokenKey, Bias] = Field({}, max_length=MAX_TOKEN_IDS)
     logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
     prompt_logprobs: int | None = Field(None, ge=0, le=MAX_LOGPROBS)
-    """The same of the prompt's tokens, but the first; all of it is computed then. The token that ends an answer has
-    its log-probability too."""
+    """The same of the prompt's tokens, but the first; all of it is computed then. The token that ends an answer is
+    among `logprobs` too."""
     skip_special_tokens: bool = True
     no_repeat_ngram_size: int = Field(0, ge=0, le=MAX_NGRAM)
     """0: no rule. Over the output alone, within the last `no_repeat_ngram_window` tokens, or all of it."""

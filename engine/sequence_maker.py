@@ -41,17 +41,17 @@ class SequenceMaker:
             Sequence(
                 request,
                 choice,
-                TextStream(self._detokenizer(request), params.stop),
-                max_tokens,
-                self._ngram_rule(params),
-                self._loop_detector(request),
-                Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
-                request.guide and request.guide.copy(),
-                self._thought_budget(request),
-                AnswerParser(answer_format) if answer_format else None,
-                HiddenMean() if request.prompt.is_embedded else None,
+                text=TextStream(self._detokenizer(request), params.stop),
+                max_tokens=max_tokens,
+                ngram_rule=self._ngram_rule(params),
+                loop_detector=self._loop_detector(request),
+                penalties=Penalties(params, request.num_prompt_tokens) if params.has_penalties else None,
+                guide=request.guide and request.guide.copy(),
+                thought_budget=self._thought_budget(request),
+                parser=AnswerParser(answer_format) if answer_format else None,
+                hidden_mean=HiddenMean() if request.prompt.is_embedded else None,
                 # They are the prompt's: one choice says them for all.
-                self._prompt_logprobs(request) if choice == 0 else None,
+                prompt_logprobs=self._prompt_logprobs(request) if choice == 0 else None,
                 # Tokens that stand for an image do not say which one, and the cache has no hidden states.
                 shares_prefix=self._config.prefix_cache and not (request.prompt.images or request.prompt.is_embedded),
             )

@@ -28,7 +28,7 @@ from engine.images import EncodedImage, ImageMode, cut_views, lay_out, parse_mod
 from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
-from engine.request import Prompt, Request
+from engine.request import Prompt, Request, TokenLogprob
 from engine.response import ChoicePiece, calls_json, logprobs_json, prompt_logprobs_json
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
@@ -300,7 +300,9 @@ class TritonReply:
         if any([piece.stop_string for piece in said]):
             outputs["stop_string"] = _texts([piece.stop_string or "" for piece in said])
         if any([piece.logprobs for piece in said]):
-            outputs["logprobs"] = _texts([logprobs_json(piece.logprobs, self._token_bytes) for piece in said])
+            shown = [self._shown(piece) for piece in said]
+            if any(shown):
+                outputs["logprobs"] = _texts([logprobs_json(logprobs, self._token_bytes) for logprobs in shown])
         if any([piece.prompt_logprobs is not None for piece in said]):
             outputs["prompt_logprobs"] = _texts([self._of_prompt(piece) for piece in said])
         if any([piece.reasoning for piece in said]):
@@ -309,7 +311,7 @@ class TritonReply:
             outputs["tool_calls"] = _texts([calls_json(piece.calls) if piece.calls else "" for piece in said])
         if self.cumulative_logprobs is not None:
             for choice, piece in pieces.items():
-                self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.logprobs)
+                self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.text_logprobs)
             outputs["cumulative_logprob"] = np.array([[self.cumulative_logprobs[i] for i in pieces]], np.float32)
         if is_last or self.has_counts:
             assert self.request is not None
@@ -325,6 +327,12 @@ class TritonReply:
             self._counters.add(self.request)
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)
+
+    def _shown(self, piece: ChoicePiece) -> list[TokenLogprob]:
+        """OpenAI shows an answer's end nowhere. But who scores a prompt asks for a token that he does not want, and
+        leaves out the last entry: it must be there, also where the token is the end."""
+        assert self.request is not None
+        return piece.text_logprobs if self.request.params.prompt_logprobs is None else piece.logprobs
 
     def _of_prompt(self, piece: ChoicePiece) -> str:
         assert self.request is not None

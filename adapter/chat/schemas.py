@@ -159,11 +159,14 @@ class ChatRequest(SamplingFields):
         if self.thinking and self.thinking.budget_tokens not in (None, self.thought_budget):
             param = "thinking.budget_tokens"
             raise InvalidRequest(f"{param}: differs from thinking_token_budget; give one of them", param=param)
-        if self.thinking is None or self.reasoning_effort is None:
-            return
-        if (self.thinking.type == "disabled") != (self.reasoning_effort == "none"):
+        is_disabled = self.thinking is not None and self.thinking.type == "disabled"
+        has_no_effort = self.reasoning_effort == "none"
+        if self.thinking and self.reasoning_effort and is_disabled != has_no_effort:
             text = "reasoning_effort: contradicts thinking; give one of them"
             raise InvalidRequest(text, param="reasoning_effort")
+        if (is_disabled or has_no_effort) and self.thought_budget not in (None, -1):
+            param = "thinking.budget_tokens" if self.thinking_token_budget is None else "thinking_token_budget"
+            raise InvalidRequest(f"{param}: thinking is disabled; leave it out", param=param)
 
     @property
     def images(self) -> dict[str, ImageUrl]:

@@ -1,6 +1,7 @@
 """`echo`: each choice says its prompt before what is generated."""
 
-from collections.abc import AsyncGenerator, Sequence
+import asyncio
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 
@@ -10,18 +11,19 @@ from adapter.tensors import Delta, Generated, InferRequest, PromptToken
 
 async def echoed(
     generations: Sequence[InferRequest],
-    texts: Sequence[str],
     responses: AsyncGenerator[Generated, None],
+    prompt_text: Callable[[InferRequest], Awaitable[str]],
     *,
     has_logprobs: bool,
 ) -> AsyncGenerator[Generated, None]:
-    """What generations with prompts of these texts say, and before it each choice's prompt.
+    """What generations say, and before it each choice's prompt.
 
     With log probabilities a prompt waits for its own, which come with the first response that is about it.
     """
     num_choices = generations[0].num_choices
-    unsaid = set(range(len(texts)))
+    unsaid = set(range(len(generations)))
     async with aclosing(responses):
+        texts = await asyncio.gather(*map(prompt_text, generations))
         async for generated in responses:
             for prompt in sorted(unsaid):
                 choices = range(prompt * num_choices, (prompt + 1) * num_choices)
@@ -45,6 +47,10 @@ def _take_prompt_tokens(generated: Generated, choices: range) -> list[PromptToke
 
 
 def _of_text(text: str, tokens: list[PromptToken]) -> list[PromptToken]:
-    """Without the bytes of what the tokenizer put before the text: a token, but nothing of what is echoed."""
+    """Without the bytes of what the tokenizer put before the text: a token, but nothing of what is echoed.
+
+    The text may begin with the same as that, so it is known by the others, which say all of the text.
+    """
     first, *others = tokens
-    return tokens if text.encode().startswith(bytes(first.bytes)) else [replace(first, bytes=[]), *others]
+    is_added = sum(len(token.bytes) for token in others) >= len(text.encode())
+    return [replace(first, bytes=[]), *others] if is_added else tokens

@@ -1,9 +1,5 @@
 """Completes prompts: one generation for each, all at the same time."""
 
-import asyncio
-from collections.abc import AsyncGenerator
-from contextlib import aclosing
-
 import orjson
 from fastapi import Request, Response
 
@@ -18,7 +14,7 @@ from adapter.request_log import RequestRecord, record_of
 from adapter.sampling import check, sampling_parameters
 from adapter.settings import Settings
 from adapter.sse import EventStream
-from adapter.tensors import Generated, InferRequest, TaskRequest
+from adapter.tensors import InferRequest, TaskRequest
 from adapter.triton_client import TritonClient
 from adapter.wire import AnswerHead, UsageCounts
 
@@ -38,13 +34,13 @@ class CompletionService:
         head = AnswerHead.new("cmpl", model_id, await self._catalog.fingerprint(triton_model))
         responses = generate(self._triton, generations, record)
         if body.echo:
-            responses = self._echo(generations, responses, has_logprobs=body.logprobs is not None)
+            responses = echoed(generations, responses, self._prompt_text, has_logprobs=body.logprobs is not None)
         if body.stream:
             chunks = CompletionChunks(head, num_choices, body.include_usage)
             events = stream(responses, chunks)
             return EventStream(events, self._settings.keep_alive_s)
         answer = await cancel_on_disconnect(collect(responses, num_choices), request.receive)
-        choices = [_choice(index, choice) for index, choice in enumerate(answer.choices)]
+        choices = [_choice(index, choice, body.logprobs is not None) for index, choice in enumerate(answer.choices)]
         usage = UsageCounts.of(answer.usage)
         whole = Completion(head.id, head.created, head.model, choices, usage, head.system_fingerprint)
         return Response(orjson.dumps(whole), media_type="application/json")
@@ -66,14 +62,6 @@ class CompletionService:
             for prompt in prompts
         ]
 
-    async def _echo(
-        self, generations: list[InferRequest], responses: AsyncGenerator[Generated, None], *, has_logprobs: bool
-    ) -> AsyncGenerator[Generated, None]:
-        async with aclosing(responses):
-            texts = await asyncio.gather(*map(self._prompt_text, generations))
-            async for generated in echoed(generations, texts, responses, has_logprobs=has_logprobs):
-                yield generated
-
     async def _prompt_text(self, generation: InferRequest) -> str:
         if isinstance(generation.prompt, str):
             return generation.prompt
@@ -82,8 +70,7 @@ class CompletionService:
         )
 
 
-def _choice(index: int, choice: Choice) -> CompletionChoice:
+def _choice(index: int, choice: Choice, has_logprobs: bool) -> CompletionChoice:
     entries = [*(choice.prompt_tokens or ()), *(choice.logprobs or ())]
-    has_logprobs = choice.logprobs is not None or choice.prompt_tokens is not None
     logprobs = completion_logprobs(entries, TextOffsets()) if has_logprobs else None
     return CompletionChoice(index, choice.text, logprobs, choice.finish_reason)

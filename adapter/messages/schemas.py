@@ -43,6 +43,13 @@ class ThinkingConfig(RequestModel):
         description="A thought that has had so many tokens is ended; from `max_tokens` on there is no bound.",
     )
 
+    @model_validator(mode="after")
+    def _bounds_a_thought(self) -> "ThinkingConfig":
+        if self.type == "disabled" and self.budget_tokens is not None:
+            param = "thinking.budget_tokens"
+            raise InvalidRequest(f"{param}: thinking is disabled; leave it out", param=param)
+        return self
+
 
 class SchemaFormat(RequestModel):
     type: Literal["json_schema"]

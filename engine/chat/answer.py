@@ -77,7 +77,8 @@ class AnswerParser:
 
     @property
     def is_reasoning(self) -> bool:
-        return self._thoughts is not None and self._thoughts.is_inside
+        """Whether the last piece counts as a thought's."""
+        return self._thoughts is not None and self._thoughts.is_reasoning
 
     @property
     def has_calls(self) -> bool:
@@ -112,6 +113,8 @@ class ThoughtReader:
         self._place: Literal["start", "thought", "gap", "text"] = "thought" if is_inside else "start"
         self._held = ""
         self._has_thought = False
+        self.is_reasoning = False
+        """Whether the last piece counts as a thought's, as both its marks do."""
 
     @property
     def is_inside(self) -> bool:
@@ -124,6 +127,16 @@ class ThoughtReader:
 
     def decode(self, piece: str) -> tuple[str, str]:
         """The thought and the text that this makes certain."""
+        was_inside = self.is_inside
+        thought, text = self._decode(piece)
+        self.is_reasoning = was_inside or self.is_inside
+        return thought, text
+
+    def flush(self) -> tuple[str, str]:
+        held, self._held = self._held, ""
+        return (held, "") if self._place == "thought" else ("", held)
+
+    def _decode(self, piece: str) -> tuple[str, str]:
         thought, text = "", self._held + piece
         self._held = ""
         if self._place == "start":
@@ -134,10 +147,6 @@ class ThoughtReader:
             text = text.lstrip("\n")
             self._place = "text" if text else "gap"
         return thought, text
-
-    def flush(self) -> tuple[str, str]:
-        held, self._held = self._held, ""
-        return (held, "") if self._place == "thought" else ("", held)
 
     def _begin(self, text: str) -> str:
         begun = text.lstrip()

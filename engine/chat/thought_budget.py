@@ -25,9 +25,8 @@ class ThoughtBudget:
         """Take up the answer's next token."""
         if self._reader.is_over:
             return
-        is_inside = self._reader.is_inside
         self._reader.decode(self._detokenizer.decode(token))
-        if is_inside or self._reader.is_inside:
+        if self._reader.is_reasoning:
             self._num_left -= 1
         self._recent.append(token)
         self._force()

@@ -174,6 +174,12 @@ def test_logprobs(http: httpx.Client, triton: FakeTriton) -> None:
     assert [seen.sampling["logprobs"] for seen in triton.seen] == [2, 2]
 
 
+def test_logprobs_of_nothing(http: httpx.Client, triton: FakeTriton) -> None:
+    triton.replies(answer("", finish="length", usage=USAGE))
+    [choice] = http.post(PATH, json={"prompt": "a", "logprobs": 2, "max_tokens": 0}).json()["choices"]
+    assert choice["logprobs"] == {"tokens": [], "token_logprobs": [], "top_logprobs": [], "text_offset": []}
+
+
 def test_no_more_prompts_and_choices_than_the_settings_allow(serve: Callable[..., httpx.Client]) -> None:
     http = serve(max_prompts=2, max_choices=3)
     assert http.post(PATH, json={"prompt": ["a", "b"]}).status_code == 200

@@ -141,6 +141,23 @@ def test_the_prompt_s_log_probabilities_come_first(http: httpx.Client, triton: F
     assert [(seen.sampling["logprobs"], seen.sampling["prompt_logprobs"]) for seen in triton.seen] == [(2, 2)] * 2
 
 
+@pytest.mark.parametrize(
+    ("text", "tokens", "offsets"),
+    [
+        ("<s>a", [b"<s>", b"<s>", b"a"], [0, 0, 3]),
+        ("<s>a", [b"<s>", b"a"], [0, 3]),
+        ("", [b"<s>"], [0]),
+        ("a", [b"a"], [0]),
+    ],
+)
+def test_what_a_tokenizer_puts_before_a_text_is_told_from_the_text(
+    http: httpx.Client, triton: FakeTriton, text: str, tokens: list[bytes], offsets: list[int]
+) -> None:
+    triton.replies(answer("", prompt_logprobs=[of_prompt(*tokens)]), answer("", finish="length", usage=USAGE))
+    [choice] = answers(http, {"prompt": text, "echo": True, "logprobs": 0, "max_tokens": 0})
+    assert choice["logprobs"]["text_offset"] == offsets
+
+
 def test_only_with_echo(http: httpx.Client, triton: FakeTriton) -> None:
     http.post(PATH, json={"prompt": "a", "logprobs": 0})
     http.post(PATH, json={"prompt": "a", "echo": True})

@@ -24,6 +24,7 @@ CALLED = blocks(USE, role="assistant")
         ({"temperature": 1.5}, "temperature", "less than or equal to 1"),
         ({"container": "x"}, "container", "is not supported"),
         ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens", "greater than or equal to 1"),
+        ({"thinking": {"type": "disabled", "budget_tokens": 99}}, "thinking.budget_tokens", "disabled; leave it out"),
         ({"tools": [{"type": "bash_20250124", "name": "bash"}]}, "tools.0.type", "has no tools of its own"),
         ({"tools": [WEATHER, WEATHER]}, "tools.1.name", "another tool is named"),
         ({"tools": [WEATHER | {"input_schema": DEEP}]}, "tools.0.input_schema", "200 deep"),

@@ -116,6 +116,7 @@ def test_how_long_to_think(http: httpx.Client, triton: FakeTriton) -> None:
         ({}, None),
         ({"thinking_token_budget": 0}, 0),
         ({"thinking_token_budget": -1}, -1),
+        ({"thinking": {"type": "disabled"}, "thinking_token_budget": -1}, -1),
         ({"thinking": enabled}, 5),
         ({"thinking": enabled, "thinking_token_budget": 5}, 5),
     ):
@@ -167,6 +168,9 @@ def test_a_thought_may_be_the_prefix(http: httpx.Client, triton: FakeTriton) -> 
             {"thinking": {"type": "enabled", "budget_tokens": 5}, "thinking_token_budget": -1},
             "thinking.budget_tokens",
         ),
+        ({"thinking": {"type": "disabled", "budget_tokens": 5}}, "thinking.budget_tokens"),
+        ({"thinking": {"type": "disabled"}, "thinking_token_budget": 5}, "thinking_token_budget"),
+        ({"reasoning_effort": "none", "thinking_token_budget": 0}, "thinking_token_budget"),
         ({"messages": [USER, {"role": "tool", "content": "x"}]}, "messages.1.tool_call_id"),
         ({"messages": [{"role": "user", "content": "x", "tool_calls": [CALL]}]}, "messages.0.tool_calls"),
         ({"messages": [{"role": "user", "content": "x", "reasoning_content": "y"}]}, "messages.0.reasoning_content"),

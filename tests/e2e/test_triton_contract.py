@@ -93,6 +93,16 @@ def test_cumulative_logprob_is_the_sum_of_the_logprobs(stack: Stack) -> None:
     assert "logprobs" not in alone
 
 
+def test_the_token_that_ends_an_answer_is_shown_to_who_scores_and_never_summed(stack: Stack) -> None:
+    ends = {"temperature": 0, "max_tokens": 5, "min_tokens": 2, "logit_bias": {"1": 100}, "logprobs": 0}
+    inputs = {"text_input": "def", "stream": False, "return_cumulative_logprob": True}
+    for asked, num_shown in (({}, 2), ({"prompt_logprobs": 0}, 3)):
+        *_, last = infer(stack, sampling_parameters=ends | asked, **inputs)
+        shown = [entry["logprob"] for entry in json.loads(last["logprobs"][0])]
+        assert (len(shown), last["finish_reason"], last["num_output_tokens"]) == (num_shown, [b"stop"], [3])
+        assert last["cumulative_logprob"] == [pytest.approx(sum(shown[:2]), rel=1e-4)]
+
+
 def test_a_prompt_that_begins_like_another_is_counted_as_cached(stack: Stack) -> None:
     names = ("engine_prompt_tokens_total", "engine_prefix_cache_hit_tokens_total")
     prompt = [2 + i % 300 for i in range(7, 107)]

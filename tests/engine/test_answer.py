@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from engine.chat.answer import AnswerFormat, AnswerParser
+from engine.chat.answer import AnswerFormat, AnswerParser, ThoughtReader
 from engine.chat.tool_syntax import DEEPSEEK, DEEPSEEK_V31, HERMES, ToolSyntax
 
 SYNTAXES = {"hermes": HERMES, "deepseek": DEEPSEEK, "deepseek v3.1": DEEPSEEK_V31}
@@ -160,3 +160,12 @@ def test_any_arguments_come_through(value: object) -> None:
     arguments = json.dumps({"value": value}, ensure_ascii=False)
     for syntax in SYNTAXES.values():
         assert whole(syntax.write([("f", arguments)]), syntax) == ("", "", [("f", arguments)])
+
+
+def test_both_marks_count_as_the_thought_s() -> None:
+    reader = ThoughtReader(is_inside=False)
+    counted = []
+    for piece in ("\n", "<think>", "a", "</think>", "\n", "b"):
+        reader.decode(piece)
+        counted.append(reader.is_reasoning)
+    assert counted == [False, True, True, True, False, False]

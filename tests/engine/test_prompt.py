@@ -3,6 +3,8 @@ from __future__ import annotations
 import json
 
 import pytest
+from tokenizers import Tokenizer, models
+from transformers import PreTrainedTokenizerFast
 
 from engine.errors import InvalidRequest
 from engine.prompt import FIM_TOKENS, PromptEncoder
@@ -37,13 +39,16 @@ def test_who_may_think_can_end_a_thought() -> None:
     end = tokenizer.convert_tokens_to_ids("</think>")
     for vocab_size, may_think in ((end, False), (end + 1, True)):
         assert PromptEncoder(tokenizer, vocab_size, max_context=64).may_think is may_think
+    of_few_words = PreTrainedTokenizerFast(tokenizer_object=Tokenizer(models.BPE({"a": 0}, [])))
+    of_few_words.chat_template = R1
+    assert not PromptEncoder(of_few_words, 1, max_context=64).may_think
 
 
 def test_a_gap_lies_between_what_surrounds_it() -> None:
     tokenizer = train_tokenizer(FIM_TOKENS)
     encoder = PromptEncoder(tokenizer, VOCAB_SIZE, max_context=64)
     assert tokenizer.decode(encoder.encode_infill("a = ", "\nb")) == "<｜fim▁begin｜>a = <｜fim▁hole｜>\nb<｜fim▁end｜>"
-    with pytest.raises(InvalidRequest, match="leave no room"):
+    with pytest.raises(InvalidRequest, match="exceed the context of 64; shorten it"):
         encoder.encode_infill("word " * 50, "word " * 50)
     with pytest.raises(InvalidRequest, match="can't fit"):
         encoder.encode_infill("", "a" * 10**6)
@@ -57,6 +62,7 @@ def test_a_checkpoint_that_fills_no_gaps_says_so() -> None:
 def test_text_and_ids() -> None:
     assert TOKENIZER.decode(ENCODER.encode_text("def f")) == "def f"
     assert ENCODER.encode_ids([5, 6]) == [5, 6]
+    assert ENCODER.encode_ids([5] * 64) == [5] * 64
 
 
 @pytest.mark.parametrize(
@@ -86,10 +92,15 @@ def test_a_bad_chat_is_refused_by_name(data: bytes, field: str) -> None:
 
 
 def test_a_bad_prompt_is_refused() -> None:
-    for text, says in (("", "holds no tokens"), ("word " * 100, "leave no room"), ("a" * 10**6, "can't fit")):
+    for text, says in (("", "holds no tokens"), ("word " * 100, "exceed the context"), ("a" * 10**6, "can't fit")):
         with pytest.raises(InvalidRequest, match=f"^text_input: .*{says}"):
             ENCODER.encode_text(text)
-    for ids, says in (([], "holds no tokens"), ([VOCAB_SIZE], "outside the vocabulary"), ([-1], "outside")):
+    for ids, says in (
+        ([], "holds no tokens"),
+        ([5] * 65, "exceed the context"),
+        ([VOCAB_SIZE], "outside the vocabulary"),
+        ([-1], "outside"),
+    ):
         with pytest.raises(InvalidRequest, match=f"^input_ids: .*{says}"):
             ENCODER.encode_ids(ids)
 

@@ -13,9 +13,9 @@ import torch
 from transformers import AutoModelForCausalLM
 
 from engine.detokenizer import TokenBytes
-from engine.errors import StepFailed
+from engine.errors import InvalidRequest, StepFailed
 from engine.loop import Engine
-from engine.request import Output, TokenLogprob
+from engine.request import Output, Prompt, TokenLogprob
 from engine.response import merge, prompt_logprobs_json
 from tests.checkpoints import BOS, EOS, VOCAB_SIZE, configs, train_tokenizer
 from tests.engine.recorder import Recorder, run
@@ -141,14 +141,26 @@ def test_nothing_may_follow_a_prompt(start_engine: StartEngine, is_ahead: bool) 
     assert neighbour.wait().num_tokens() == 50
 
 
+def test_a_prompt_may_fill_the_context(start_engine: StartEngine, checkpoints: dict[str, Path]) -> None:
+    """Where nothing follows it."""
+    engine = start_engine(max_context=64)
+    prompt = PROMPT[:64]
+    matches(run(engine, prompt, prompt_logprobs=1, max_tokens=0), load(checkpoints))
+    assert run(engine, Prompt(prompt, is_embedded=True)).finish_reasons == {0: "stop"}
+    for max_tokens in (None, 1):
+        with pytest.raises(InvalidRequest, match=r"^max_tokens: .* the context of 64; shorten it"):
+            engine.check(Recorder(prompt, max_tokens=max_tokens).request)
+
+
 def test_the_token_that_ends_an_answer_has_one_too(start_engine: StartEngine) -> None:
-    """A harness leaves out the last entry, for the token that it could not help asking for."""
     engine, end = start_engine(), TOKENIZER.convert_tokens_to_ids(EOS)
     params = {"logit_bias": {str(end): 100}, "temperature": 0, "max_tokens": 1, "logprobs": 0}
-    for asked, has_logprob in (({}, False), ({"prompt_logprobs": 0}, True)):
-        [output] = run(engine, PROMPT, **params, **asked).outputs
-        assert output.finish_reason == "stop"
-        assert (output.logprob is not None) == has_logprob
+    for asked in ({}, {"prompt_logprobs": 0}):
+        last = run(engine, PROMPT, **params, **asked).outputs[-1]
+        assert last.finish_reason == "stop"
+        assert last.logprob and (last.logprob.token_id, last.logprob.is_end) == (end, True)
+        [piece] = merge([last]).values()
+        assert (piece.logprobs, piece.text_logprobs) == ([last.logprob], [])
 
 
 def test_what_cannot_be_read_fails_its_request_alone(

@@ -108,10 +108,7 @@ def test_a_thought_that_ends_before_is_as_it_was(start_engine: StartEngine) -> N
         {"top_k": 1},
         {"top_p": 0.1, "min_p": 0.5},
         {"presence_penalty": 2.0, "repetition_penalty": 5.0},
-        {"no_repeat_ngram_size": 1},
         {"min_tokens": 20, "stop_token_ids": ENDS["reasoner"], "ignore_eos": False},
-        {"logprobs": 5},
-        {"max_repetition_tokens": 30},
         {"skip_special_tokens": False, "stop": ["</think>\n\nNo"]},
     ],
 )
@@ -119,6 +116,16 @@ def test_nothing_is_against_it(start_engine: StartEngine, params: dict[str, Any]
     options = {**HOT, "seed": 2, "max_tokens": 20, "logit_bias": NO_END, "thinking_token_budget": 6, **params}
     tokens = tokens_of(ask(start_engine("reasoner"), **options))
     assert (tokens[6:7], len(tokens)) == (ENDS["reasoner"], 20)
+
+
+def test_an_end_is_forced_that_may_not_be_repeated(start_engine: StartEngine) -> None:
+    """Its last token was said before."""
+    end = ENDS["llama"]
+    options = {**HOT, "seed": 2, "max_tokens": 20, "logit_bias": {str(end[-1]): 100}, "no_repeat_ngram_size": 1}
+    tokens = tokens_of(ask(start_engine("llama"), **options, thinking_token_budget=6))
+    assert (tokens[0], tokens[6 : 6 + len(end)]) == (end[-1], end)
+    others = tokens[:6] + tokens[6 + len(end) :]
+    assert len(set(others)) == len(others) == 20 - len(end)
 
 
 def test_the_end_of_a_thought_may_be_the_answer_s(start_engine: StartEngine) -> None:
