@@ -47,7 +47,7 @@ class Guidance:
         self._num_tokens = max(vocab_size, len(tokenizer))
         self._eos_token_id = min(eos_token_ids, default=0)
         self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, self._num_tokens, sorted(eos_token_ids) or None)
-        self._endings = EndingFinder(tokenizer, vocab_size)
+        self._endings = EndingFinder(tokenizer, self._tokenizer, vocab_size)
         self._end_of_thought: list[int] = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder().items()
         self._added_tokens = {token.content: f"<[{i}]>" for i, token in added if i < vocab_size}
@@ -203,14 +203,14 @@ class Guide:
         return first
 
     def _find_ending(self) -> list[int] | None:
-        """A short way to the end from here; most often it is the one from before, or what is left of it."""
+        """A short way to the end from here; most often it is the one from before, or a part of it that is left."""
         if self._matcher.is_stopped():
             return []
-        known = self._ending
-        for ending in () if known is None else (known, known[1:]):
-            whole = [*ending, self._eos_token_id]
-            if self._matcher.validate_tokens(whole) == len(whole):
-                return ending
+        whole = [] if self._ending is None else [*self._ending, self._eos_token_id]
+        for start in range(len(whole)):
+            left = whole[start:]
+            if self._matcher.validate_tokens(left) == len(left):
+                return left[:-1]
         if self._num_taken < self._next_search:
             return None
         found = self._endings.find(self._matcher, self._end_of_thought)
