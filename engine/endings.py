@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from llguidance import LLMatcher
+from llguidance import LLMatcher, LLTokenizer
 from numpy.typing import NDArray
 from transformers import PreTrainedTokenizerFast
 
@@ -21,9 +21,12 @@ _MOST_MASKS = 1024
 class EndingFinder:
     """Finds endings in the tokens of one checkpoint."""
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, vocab_size: int) -> None:
-        self._tokenizer = tokenizer
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, bytes_tokenizer: LLTokenizer, vocab_size: int) -> None:
+        """Both are of the same tokens; the second one knows no more than their bytes, and is fast."""
+        self._tokenizer, self._bytes_tokenizer = tokenizer, bytes_tokenizer
         self._closers = [token for text in _CLOSERS for token in self._only_token(text) if token < vocab_size]
+        self._openers = [self._only_token(text[0]) for text in _CLOSERS if len(text) > 1]
+        """A closer may come in place of these."""
         characters = map(chr, range(32, 127))
         self._characters = [token for text in characters for token in self._only_token(text) if token < vocab_size]
 
@@ -41,7 +44,7 @@ class EndingFinder:
         while num_choices < _MOST_CHOICES:
             if end_of_thought and matcher.validate_tokens(end_of_thought) == len(end_of_thought):
                 step, end_of_thought = end_of_thought, []
-            elif forced := matcher.compute_ff_tokens():
+            elif forced := self._forced(matcher):
                 step = forced
             elif matcher.is_accepting():
                 return tokens
@@ -52,6 +55,14 @@ class EndingFinder:
                 return None
             tokens += step
         return None
+
+    def _forced(self, matcher: LLMatcher) -> list[int]:
+        """Tokens of what must come, not as the tokenizer merges them, which takes long."""
+        try:
+            tokens = self._bytes_tokenizer.greedy_tokenize(matcher.compute_ff_bytes().decode())
+        except UnicodeDecodeError:  # a part of a character, or a special token
+            return matcher.compute_ff_tokens()
+        return tokens[:-1] if tokens[-1:] in self._openers else tokens
 
     def _closer(self, matcher: LLMatcher) -> list[int]:
         for token in self._closers:  # which takes less than a mask

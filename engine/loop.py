@@ -110,7 +110,6 @@ class Engine:
             self._room.notify_all()
         self._inbox.put(None)
         self._thread.join()
-        self._guidance.stop()
 
     def check(self, request: Request) -> None:
         """Refuse what this engine could never serve, and make ready what would hold up the loop.
@@ -240,8 +239,8 @@ class Engine:
         try:
             sequences = [chunk.sequence for chunk in batch if chunk.is_sampled]
             unsampled = [chunk.sequence for chunk in batch if chunk.is_last and not chunk.is_sampled]
-            masks = self._guidance.begin_masks([sequence.guide for sequence in sequences])
             logits = self._runner.run(batch, self._flight.ahead if self._flight else None)
+            masks = self._guidance.masks([sequence.guide for sequence in sequences])  # while a GPU computes
             sampled = self._sampler.sample(logits, sequences, masks)
         except Exception:
             self._fail_step([chunk.sequence for chunk in batch])

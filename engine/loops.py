@@ -642,6 +642,34 @@ def _of_class(weights: Array, index: int, count: int) -> Array:
 @_loop
 def _at(weights: Array, lowest: Any, num_lowest: int, target: float) -> int:
     """Where the sum of all weights above the lowest, and of some that equal it, passes a target."""
+    part_size = 1024
+    passed, begin, left, num_left = 0.0, 0, target, num_lowest
+    for part in range(0, len(weights), part_size):
+        above, num_equal = _above(weights[part : part + part_size], lowest)
+        num_equal = min(num_equal, num_lowest)
+        here = above + num_equal * lowest
+        if here > 0:  # where no part passes the target, because it is rounded, the last one does
+            begin, left, num_left = part, target - passed, num_lowest
+            passed += here
+            num_lowest -= num_equal
+            if passed > target:
+                break
+    return begin + int(_at_once(weights[begin : begin + part_size], lowest, num_left, left))
+
+
+@_loop
+def _above(weights: Array, lowest: Any) -> Any:
+    """The sum of all weights above the lowest, and how many equal it."""
+    above, num_equal = np.float32(0), np.float32(0)  # numbers of one size, for vectors of them
+    for i in range(len(weights)):
+        above += weights[i] if weights[i] > lowest else np.float32(0)
+        num_equal += np.float32(1) if weights[i] == lowest else np.float32(0)
+    return above, int(num_equal)
+
+
+@_loop
+def _at_once(weights: Array, lowest: Any, num_lowest: int, target: float) -> int:
+    """The same for a few weights, one after the other."""
     passed, token = 0.0, 0
     for i in range(len(weights)):
         weight = weights[i]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import Future
 from dataclasses import dataclass
 
 import torch
@@ -78,7 +77,7 @@ class Sampler:
         self._suppressed = suppressed_token_ids
         self._suppressed_index = to_device(list(suppressed_token_ids), device)
 
-    def sample(self, logits: Tensor, sequences: list[Sequence], masks: Future[Tensor] | None = None) -> Sampled:
+    def sample(self, logits: Tensor, sequences: list[Sequence], masks: Tensor | None = None) -> Sampled:
         """Choose a token for each row.
 
         Args:
@@ -94,8 +93,8 @@ class Sampler:
         logits.index_fill_(1, self._suppressed_index, -torch.inf)
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
-        if masks:
-            _forbid(logits, [row for row, sequence in enumerate(sequences) if sequence.guide], masks.result())
+        if masks is not None:
+            _forbid(logits, [row for row, sequence in enumerate(sequences) if sequence.guide], masks)
         tokens = kernels.argmax(logits) if kernels.takes(logits) else logits.argmax(-1)
         rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
         drawing = None

@@ -83,7 +83,6 @@ def test_a_call_by_choice_is_held_to_its_schema_where_it_is_strict() -> None:
                 assert guide.choose(token, 1000) == token
             valid = [guide.matcher.validate_tokens(tokenizer.encode(f'{name}"')) > 0 for name in ("city", "town")]
             assert valid == [True, False]
-    guidance.stop()
 
 
 def test_a_thought_then_an_answer_of_a_form(start_engine: StartEngine) -> None:
@@ -109,13 +108,12 @@ def test_the_marks_are_single_tokens_where_the_checkpoint_has_them() -> None:
     assert guide is not None
     text = "</think>\n\n" + DEEPSEEK.write([("now", "{}")])
     for token in tokenizer.encode(text):
-        masks = guidance.begin_masks([guide])
+        masks = guidance.masks([guide])
         assert masks is not None
-        assert unpacked(masks.result(), VOCAB_SIZE)[0, token], tokenizer.decode([token])
+        assert unpacked(masks, VOCAB_SIZE)[0, token], tokenizer.decode([token])
         guide.choose(token, 1000)
     parser = AnswerParser(AnswerFormat("begun", DEEPSEEK))
     assert parser.decode(text).calls[0].name == "now"
-    guidance.stop()
 
 
 def test_a_call_that_is_none_harms_nobody(start_engine: StartEngine) -> None:

@@ -63,14 +63,13 @@ def test_an_end_is_known_behind_every_token(name: str) -> None:
         guide = guidance.guide(SamplingParams(guided_json=SCHEMAS[name]))
         assert guide is not None
         for _ in range(40):
-            masks = guidance.begin_masks([guide])
+            masks = guidance.masks([guide])
             assert masks is not None
-            allowed = unpacked(masks.result(), len(tokenizer))[0].nonzero().flatten()
+            allowed = unpacked(masks, len(tokenizer))[0].nonzero().flatten()
             guide.choose(numbers.choice(allowed.tolist()), num_left=10_000)
             if guide.is_done:
                 break
             assert guidance._endings.find(guide.matcher) is not None
-    guidance.stop()
 
 
 @pytest.mark.parametrize(
@@ -93,7 +92,6 @@ def test_what_has_no_known_end_is_begun_only_where_there_is_room() -> None:
             if guide.choose(token, num_left) != token:
                 break
         assert guide.is_cut is is_cut
-    guidance.stop()
 
 
 def test_what_could_not_be_brought_to_an_end_is_an_error(start_engine: StartEngine) -> None:
@@ -195,4 +193,3 @@ def test_what_cannot_be_held_to_is_refused_by_name(form: dict[str, Any], field: 
     with pytest.raises(InvalidRequest) as caught:
         guidance.guide(SamplingParams(**form))
     assert caught.value.field == field
-    guidance.stop()

@@ -272,6 +272,23 @@ def test_highest_numbers(dtype: torch.dtype) -> None:
     assert kernels.argmax(x)[6] == 2000
 
 
+@pytest.mark.parametrize("num_kept", [4000, 3])
+def test_what_is_drawn_is_where_the_point_is(num_kept: int) -> None:
+    """In a vocabulary of several parts, of which some have nothing."""
+    logits = torch.full((5000,), -torch.inf)
+    kept = torch.randperm(5000)[:num_kept]
+    logits[kept] = torch.randn(num_kept)
+    points = [0.0, *torch.rand(300, dtype=torch.float64).tolist(), 1 - 2**-53]
+    x, rows = logits.repeat(len(points), 1), range(len(points))
+    tokens = kernels.argmax(x)
+    kernels.draw(x, rows, [(1.0, 5000, 1.0, 0.0, point) for point in points], tokens)
+    assert set(tokens.tolist()) <= set(kept.tolist())
+    ends = logits.double().softmax(-1).cumsum(-1)
+    begins = torch.cat([torch.zeros(1), ends[:-1]])
+    for token, point in zip(tokens.tolist(), points, strict=True):
+        assert begins[token] - 1e-6 <= point <= ends[token] + 1e-6
+
+
 def test_far_scores_do_not_overflow() -> None:
     keys = torch.tensor([[[3e4], [-3e4], [3e4]]])
     values = torch.tensor([[[1.0], [5.0], [0.0]]])
