@@ -313,4 +313,3 @@ def test_the_way_to_the_end_of_a_form_is_known_where_a_character_is_cut() -> Non
     for i, token in enumerate(end):
         assert guide.choose(token, guide.num_shortest - i) == token
     assert not guide.is_cut
-    guidance.stop()
