@@ -122,7 +122,8 @@ class Delta:
     stop_string: str | None = None
     """Which one ended the choice, where one did."""
     prompt_tokens: list[PromptToken] | None = None
-    """Where their log probabilities are asked for: with the generation's first delta."""
+    """Some of them, where their log probabilities are asked for: nothing else then, and before the generation's first
+    text."""
 
 
 @dataclass(slots=True)
