@@ -62,4 +62,4 @@ def _of_text(text: str, tokens: list[PromptToken]) -> list[PromptToken]:
     """
     first, *others = tokens
     is_added = sum(len(token.bytes) for token in others) >= len(text.encode())
-    return [replace(first, bytes=[]), *others] if is_added else tokens
+    return [replace(first, bytes=b""), *others] if is_added else tokens

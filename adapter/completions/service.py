@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import replace
 
 import orjson
 from fastapi import Request, Response
@@ -93,9 +93,10 @@ async def told_logprobs(entries: Sequence[PromptToken | TokenLogprob]) -> Comple
 
 
 async def _json(whole: Completion) -> bytes:
-    """The same with its choices, each of which may be long."""
-    choices: list[orjson.Fragment] = []
+    """Choice by choice, since each may be long."""
+    start, name, end = orjson.dumps(replace(whole, choices=[])).partition(b'"choices":[')
+    pieces = [start, name]
     for choice in whole.choices:
-        choices.append(orjson.Fragment(orjson.dumps(choice)))
+        pieces += orjson.dumps(choice), b","
         await asyncio.sleep(0)
-    return orjson.dumps({field.name: getattr(whole, field.name) for field in fields(whole)} | {"choices": choices})
+    return b"".join([*pieces[:-1], end])

@@ -221,7 +221,7 @@ def test_the_sdk(sdk: openai.OpenAI) -> None:
 
 
 async def test_others_have_their_turn_while_a_long_prompt_is_told() -> None:
-    tokens, num_turns = [PromptToken("a", [97], -1.0, [])] * 3000, 0
+    tokens, num_turns = [PromptToken("a", b"a", -1.0, {"a": -1.0})] * 3000, 0
 
     async def responses() -> AsyncGenerator[Generated, None]:
         for _ in range(3):
