@@ -31,7 +31,7 @@ class Choice:
     logprobs: list[TokenLogprob] | None = None
     finish_reason: str | None = None
     stop_string: str | None = None
-    prompt_tokens: list[PromptToken] | None = None
+    prompt_tokens: list[PromptToken] = field(default_factory=list)
 
     @property
     def text(self) -> str:
@@ -53,7 +53,7 @@ class Choice:
         if delta.logprobs is not None:
             self.logprobs = (self.logprobs or []) + delta.logprobs
         if delta.prompt_tokens is not None:
-            self.prompt_tokens = delta.prompt_tokens
+            self.prompt_tokens += delta.prompt_tokens
 
 
 @dataclass(slots=True)

@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeVar
+from typing import Any, Literal
 
 import orjson
 from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelInferResponse
@@ -89,15 +89,16 @@ class TokenLogprob:
 
 @dataclass(slots=True)
 class PromptToken:
-    """One of a prompt's tokens; the first has no log probability, for nothing precedes it."""
+    """One of a prompt's tokens; the first has no log probabilities, for nothing precedes it.
+
+    There may be very many: it holds nothing that the garbage collector would look through.
+    """
 
     token: str
-    bytes: list[int]
+    bytes: bytes
     logprob: float | None
-    top_logprobs: list[TopLogprob]
-
-
-_Token = TypeVar("_Token", TokenLogprob, PromptToken)
+    top_logprobs: dict[str, float] | None
+    """Of the likeliest in its place, and of itself; where some are written alike, of the likeliest."""
 
 
 @dataclass(slots=True)
@@ -122,7 +123,8 @@ class Delta:
     stop_string: str | None = None
     """Which one ended the choice, where one did."""
     prompt_tokens: list[PromptToken] | None = None
-    """Where their log probabilities are asked for: with the generation's first delta."""
+    """Some of them, where their log probabilities are asked for: nothing else then, and before the generation's first
+    text."""
 
 
 @dataclass(slots=True)
@@ -270,10 +272,10 @@ def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
             delta.stop_string = stop or None
     if "logprobs" in tensors:
         for delta, entries in zip(deltas, _strings(tensors["logprobs"]), strict=True):
-            delta.logprobs = _logprobs(entries, TokenLogprob) if entries else []
+            delta.logprobs = _logprobs(entries) if entries else []
     if "prompt_logprobs" in tensors:
         for delta, entries in zip(deltas, _strings(tensors["prompt_logprobs"]), strict=True):
-            delta.prompt_tokens = _logprobs(entries, PromptToken) if entries else None
+            delta.prompt_tokens = _prompt_tokens(entries) if entries else None
     if "reasoning_content" in tensors:
         for delta, thought in zip(deltas, _strings(tensors["reasoning_content"]), strict=True):
             delta.reasoning = thought
@@ -287,9 +289,9 @@ def _calls(pieces: str) -> list[CallDelta]:
     return [CallDelta(piece["index"], piece.get("name"), piece["arguments"]) for piece in orjson.loads(pieces)]
 
 
-def _logprobs(entries: str, kind: type[_Token]) -> list[_Token]:
+def _logprobs(entries: str) -> list[TokenLogprob]:
     return [
-        kind(
+        TokenLogprob(
             entry["token"],
             entry["bytes"],
             entry["logprob"],
@@ -297,6 +299,22 @@ def _logprobs(entries: str, kind: type[_Token]) -> list[_Token]:
         )
         for entry in orjson.loads(entries)
     ]
+
+
+def _prompt_tokens(entries: str) -> list[PromptToken]:
+    return [
+        PromptToken(entry["token"], bytes(entry["bytes"]), entry["logprob"], _top(entry))
+        for entry in orjson.loads(entries)
+    ]
+
+
+def _top(entry: dict[str, Any]) -> dict[str, float] | None:
+    if entry["logprob"] is None:
+        return None
+    top: dict[str, float] = {}
+    for alternative in (*entry["top"], entry):
+        top.setdefault(alternative["token"], alternative["logprob"])
+    return top
 
 
 def _usage(tensors: dict[str, bytes]) -> Usage | None:

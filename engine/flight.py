@@ -13,14 +13,24 @@ from engine.sequence import UNREAD, Sequence
 class Flight:
     """Keeps a place in each sequence for the token that is chosen for it."""
 
-    def __init__(self, sequences: list[Sequence], sampled: Sampled, unsampled: list[Sequence]) -> None:
-        """`sampled` has a row for each of the sequences; the `unsampled` end with this step, without a token."""
+    def __init__(
+        self, sequences: list[Sequence], sampled: Sampled, unsampled: list[Sequence], scored: list[Sequence]
+    ) -> None:
+        """
+        Args:
+            sequences: a token is chosen for each.
+            sampled: a row for each of them.
+            unsampled: they end with this step, without a token.
+            scored: part of the log probabilities of their prompts come with it.
+        """
         self._sampled = sampled
+        self._tokens: list[SampledToken] = []
         self._unsampled = unsampled
+        self._scored = scored
         self._places = {sequence: len(sequence.tokens) for sequence in sequences}
         self._dropped: set[Sequence] = set()
         self.waited_s = 0.0
-        """How long reading it took, which is waiting for the device."""
+        """How long it was waited for."""
         for sequence in sequences:
             sequence.tokens.append(UNREAD)
 
@@ -40,12 +50,20 @@ class Flight:
             sequence.tokens.pop()
             sequence.num_computed -= 1
 
-    def read(self) -> Iterator[tuple[Sequence, int, SampledToken | None]]:
-        """Wait for the tokens; put each in its place, and give the sequences that are still there, place and token."""
+    def wait(self) -> None:
+        """Wait for the device."""
         started_s = time.perf_counter()
-        tokens = self._sampled.read()
+        self._tokens = self._sampled.read()
         self.waited_s = time.perf_counter() - started_s
-        for (sequence, place), token in zip(self._places.items(), tokens, strict=True):
+
+    @property
+    def scored(self) -> list[Sequence]:
+        """Those that are still there."""
+        return [sequence for sequence in self._scored if sequence.cache_start is not None]
+
+    def read(self) -> Iterator[tuple[Sequence, int, SampledToken | None]]:
+        """Put each token in its place, and give the sequences that are still there, place and token."""
+        for (sequence, place), token in zip(self._places.items(), self._tokens, strict=True):
             if sequence.cache_start is not None and sequence not in self._dropped:
                 sequence.tokens[place] = token.token_id
                 yield sequence, place, token

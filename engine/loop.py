@@ -239,6 +239,7 @@ class Engine:
         try:
             sequences = [chunk.sequence for chunk in batch if chunk.is_sampled]
             unsampled = [chunk.sequence for chunk in batch if chunk.is_last and not chunk.is_sampled]
+            scored = [chunk.sequence for chunk in batch if chunk.is_scored]
             logits = self._runner.run(batch, self._flight.ahead if self._flight else None)
             masks = self._guidance.masks([sequence.guide for sequence in sequences])  # while a GPU computes
             sampled = self._sampler.sample(logits, sequences, masks)
@@ -246,7 +247,7 @@ class Engine:
             self._fail_step([chunk.sequence for chunk in batch])
             return None
         self._scheduler.advance(batch)
-        return Flight(sequences, sampled, unsampled)
+        return Flight(sequences, sampled, unsampled, scored)
 
     def _take_flight(self) -> Flight | None:
         flight, self._flight = self._flight, None
@@ -257,6 +258,9 @@ class Engine:
         if flight is None:
             return
         try:
+            flight.wait()
+            for sequence in flight.scored:
+                self._tell_of_prompt(sequence)
             for sequence, place, token in flight.read():
                 if later and token and token.is_new:
                     later.drop(sequence)
@@ -282,15 +286,23 @@ class Engine:
                 raise guide.error
             if output.finish_reason in ("length", "repetition") and not guide.is_whole:
                 raise InvalidRequest("max_tokens", _UNFINISHED)
-        if logprobs := sequence.prompt_logprobs:
-            output = output._replace(prompt_logprobs=logprobs.read())
-            sequence.prompt_logprobs = None
         if sequence.parser:
             output = read(output, sequence)
         if output.finish_reason:
             self._finish(sequence, output)
         else:
             sequence.request.listener.on_output(output)
+
+    def _tell_of_prompt(self, sequence: Sequence) -> None:
+        """Say the log probabilities that a chunk of its prompt led to."""
+        assert sequence.prompt_logprobs is not None
+        try:
+            for part in sequence.prompt_logprobs.read():
+                sequence.request.listener.on_output(Output(sequence.choice, "", 0, prompt_logprobs=part))
+            if sequence.prompt_logprobs.is_read:
+                sequence.prompt_logprobs = None
+        except Exception:
+            self._fail_step([sequence])
 
     def _fail_step(self, sequences: list[Sequence]) -> None:
         logger.exception("a step of %d sequences failed", len(sequences))

@@ -25,7 +25,8 @@ class TokenLogprob:
     """Natural log-probability of a token under the model's own distribution, before any sampling parameter."""
 
     token_id: int
-    logprob: float
+    logprob: float | None
+    """None of a prompt's first token, which nothing precedes."""
     top: tuple[tuple[int, float], ...]
     """The most likely tokens and their log-probabilities, best first; as many as were asked for."""
     is_end: bool = False
@@ -45,7 +46,7 @@ class Output(NamedTuple):
     stop_string: str | None = None
     """Which one ended the choice, where one did."""
     prompt_logprobs: Sequence[TokenLogprob] | None = None
-    """Of the prompt's tokens but the first, where they are asked for: with the first choice's first output."""
+    """Of some of the prompt's tokens, where they are asked for: alone, and before all that the first choice says."""
 
 
 class Listener(Protocol):

@@ -86,21 +86,14 @@ def calls_json(calls: Sequence[CallPiece]) -> str:
 
 
 def logprobs_json(logprobs: Sequence[TokenLogprob], token_bytes: TokenBytes) -> str:
-    """The `logprobs` output of a choice: a list with an object for each token."""
-    return json.dumps(_entries(logprobs, token_bytes))
-
-
-def prompt_logprobs_json(first_token: int, logprobs: Sequence[TokenLogprob], token_bytes: TokenBytes) -> str:
-    """The `prompt_logprobs` output: the same of the prompt's tokens; what the first has is null."""
-    first = _entry(first_token, None, token_bytes) | {"top": []}
-    return json.dumps([first, *_entries(logprobs, token_bytes)])
-
-
-def _entries(logprobs: Sequence[TokenLogprob], token_bytes: TokenBytes) -> list[dict[str, object]]:
-    return [
-        _entry(item.token_id, item.logprob, token_bytes) | {"top": [_entry(*best, token_bytes) for best in item.top]}
-        for item in logprobs
-    ]
+    """The `logprobs` output of a choice, or `prompt_logprobs`: a list with an object for each token."""
+    return json.dumps(
+        [
+            _entry(item.token_id, item.logprob, token_bytes)
+            | {"top": [_entry(*best, token_bytes) for best in item.top]}
+            for item in logprobs
+        ]
+    )
 
 
 def _entry(token_id: int, logprob: float | None, token_bytes: TokenBytes) -> dict[str, object]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from engine import kernels
-from engine.device import to_device
+from engine.device import Copied, to_device
 from engine.request import TokenLogprob
 from engine.sampling_params import SamplingParams
 from engine.sequence import Sequence
@@ -36,18 +36,12 @@ class Sampled:
         """`tokens` are `[num_rows]` int64; some may have to be chosen anew, by `drawing`, when they are read."""
         self.tokens = tokens
         self._sequences, self._drawing, self._logprobs = sequences, drawing, logprobs
-        self._copy, self._event = tokens, None
-        if tokens.is_cuda:
-            # Read behind nothing that is launched from now on.
-            self._copy = torch.empty_like(tokens, device="cpu", pin_memory=True)
-            self._copy.copy_(tokens, non_blocking=True)
-            self._event = torch.cuda.current_stream().record_event()
+        self._copied = Copied(tokens)
 
     def read(self) -> list[SampledToken]:
         """Wait for the tokens."""
-        if self._event:
-            self._event.synchronize()
-        return [self._read(row, token) for row, token in enumerate(self._copy.tolist())]
+        [tokens] = self._copied.read()
+        return [self._read(row, token) for row, token in enumerate(tokens.tolist())]
 
     def _read(self, row: int, token: int) -> SampledToken:
         is_new = token == _TOO_FEW

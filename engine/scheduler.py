@@ -34,6 +34,12 @@ class Chunk:
         """Whether the next token is sampled from it."""
         return self.is_last and self.sequence.is_sampled
 
+    @property
+    def is_scored(self) -> bool:
+        """Whether log probabilities of its prompt come with it; a prompt's first token has none, and needs no other."""
+        logprobs = self.sequence.prompt_logprobs
+        return logprobs is not None and (self.start == 0 or logprobs.num_wanted(self.start, self.end) > 0)
+
 
 Batch = list[Chunk]
 

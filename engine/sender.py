@@ -76,7 +76,7 @@ class Stream:
         self._said.append(output)
         if self.request.num_unfinished == 0:
             self._hurry()
-        elif self._may_be_taken:
+        elif self._may_be_taken or output.prompt_logprobs:
             self._notify()
 
     def on_error(self, error: EngineError) -> None:
@@ -84,16 +84,21 @@ class Stream:
         self._hurry()
 
     def take(self) -> tuple[list[Output], EngineError | None]:
-        """Return what was said since the last call; while the sender is busy with others, that grows by itself."""
+        """Return what was said since the last call; while the sender is busy with others, that grows by itself.
+
+        A part of a prompt's log probabilities is returned alone, unstreamed too: to send all at once takes long.
+        """
         self._is_queued = False
         outputs: list[Output] = []
-        while self._may_be_taken and self._said:
+        while self._said and (self._may_be_taken or _is_of_prompt(self._said[0])):
             said = self._said.popleft()
             if isinstance(said, EngineError):
                 self._num_open = 0
                 return outputs, said
             outputs.append(said)
             self._num_open -= said.finish_reason is not None
+            if said.prompt_logprobs:
+                break
         return outputs, None
 
     def _hurry(self) -> None:
@@ -107,6 +112,10 @@ class Stream:
         if not self._is_queued:
             self._is_queued = True
             self.outbox.put(self)
+
+
+def _is_of_prompt(said: Output | EngineError) -> bool:
+    return isinstance(said, Output) and bool(said.prompt_logprobs)
 
 
 class Sender:
@@ -151,6 +160,7 @@ class Sender:
             try:
                 stream = self._outbox.get(timeout=self._patience())
                 if stream is None:
+                    self._send_rest()
                     return
                 if stream.is_ending or stream.next_s <= time.monotonic():
                     self._send(stream)
@@ -165,6 +175,12 @@ class Sender:
                 self._drop_abandoned()
                 self._waiting += 0.2 * ((self._engine.waited_s - waited_s) / (now_s - polled_s) - self._waiting)
                 polled_s, waited_s = now_s, self._engine.waited_s
+
+    def _send_rest(self) -> None:
+        """What comes in parts may have more of them."""
+        while not self._outbox.empty():
+            if stream := self._outbox.get():
+                self._send(stream)
 
     def _patience(self) -> float | None:
         """Seconds to wait for the next news."""
@@ -199,6 +215,9 @@ class Sender:
             elif outputs:
                 started_s = time.thread_time()  # waiting takes nothing from the loop
                 stream.reply.send(merge(outputs), stream.is_done)
+                if _is_of_prompt(outputs[-1]):
+                    self._outbox.put(stream)  # the next part comes after what others say
+                    return
                 self._response_s += 0.1 * (time.thread_time() - started_s - self._response_s)
                 stream.next_s = time.monotonic() + pace(len(self._live), self._response_s, self._waiting)
         except Exception:

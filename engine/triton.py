@@ -29,7 +29,7 @@ from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, Request, TokenLogprob
-from engine.response import ChoicePiece, calls_json, logprobs_json, prompt_logprobs_json
+from engine.response import ChoicePiece, calls_json, logprobs_json
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
 from engine.tasks import detokenize, read_task, tokenize
@@ -292,7 +292,8 @@ class TritonReply:
     def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
         said = list(pieces.values())
         self._num_output_tokens += sum([piece.num_tokens for piece in said])
-        outputs: dict[str, Any] = {"text_output": _texts([self.echo + piece.text for piece in said])}
+        texts = [piece.text if piece.prompt_logprobs else self.echo + piece.text for piece in said]
+        outputs: dict[str, Any] = {"text_output": _texts(texts)}
         if list(pieces) != [0]:
             outputs["choice_index"] = np.array([list(pieces)], np.uint32)
         if any([piece.finish_reason for piece in said]):
@@ -303,15 +304,18 @@ class TritonReply:
             shown = [self._shown(piece) for piece in said]
             if any(shown):
                 outputs["logprobs"] = _texts([logprobs_json(logprobs, self._token_bytes) for logprobs in shown])
-        if any([piece.prompt_logprobs is not None for piece in said]):
-            outputs["prompt_logprobs"] = _texts([self._of_prompt(piece) for piece in said])
+        if any([piece.prompt_logprobs for piece in said]):
+            parts = [piece.prompt_logprobs for piece in said]
+            outputs["prompt_logprobs"] = _texts(
+                [logprobs_json(part, self._token_bytes) if part else "" for part in parts]
+            )
         if any([piece.reasoning for piece in said]):
             outputs["reasoning_content"] = _texts([piece.reasoning for piece in said])
         if any([piece.calls for piece in said]):
             outputs["tool_calls"] = _texts([calls_json(piece.calls) if piece.calls else "" for piece in said])
         if self.cumulative_logprobs is not None:
             for choice, piece in pieces.items():
-                self.cumulative_logprobs[choice] += sum(item.logprob for item in piece.text_logprobs)
+                self.cumulative_logprobs[choice] += sum(item.logprob or 0.0 for item in piece.text_logprobs)
             outputs["cumulative_logprob"] = np.array([[self.cumulative_logprobs[i] for i in pieces]], np.float32)
         if is_last or self.has_counts:
             assert self.request is not None
@@ -333,12 +337,6 @@ class TritonReply:
         leaves out the last entry: it must be there, also where the token is the end."""
         assert self.request is not None
         return piece.text_logprobs if self.request.params.prompt_logprobs is None else piece.logprobs
-
-    def _of_prompt(self, piece: ChoicePiece) -> str:
-        assert self.request is not None
-        if piece.prompt_logprobs is None:
-            return ""
-        return prompt_logprobs_json(self.request.prompt.tokens[0], piece.prompt_logprobs, self._token_bytes)
 
     def send_text(self, text: str) -> None:
         """Answer with one text, and end."""

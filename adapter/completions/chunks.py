@@ -46,7 +46,7 @@ class TextOffsets:
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
         self._offset = 0
 
-    def next(self, token_bytes: list[int]) -> int:
+    def next(self, token_bytes: bytes | list[int]) -> int:
         """Where the next token begins."""
         offset = self._offset
         self._offset += len(self._decoder.decode(bytes(token_bytes)))
@@ -59,15 +59,13 @@ def completion_logprobs(entries: Sequence[PromptToken | TokenLogprob], offsets: 
     for entry in entries:
         logprobs.tokens.append(entry.token)
         logprobs.token_logprobs.append(entry.logprob)
-        logprobs.top_logprobs.append(_top(entry))
+        logprobs.top_logprobs.append(entry.top_logprobs if isinstance(entry, PromptToken) else _top(entry))
         logprobs.text_offset.append(offsets.next(entry.bytes))
     return logprobs
 
 
-def _top(entry: PromptToken | TokenLogprob) -> dict[str, float] | None:
-    """The likeliest tokens and this one; of several that are written alike the likeliest."""
-    if entry.logprob is None:
-        return None
+def _top(entry: TokenLogprob) -> dict[str, float]:
+    """As a prompt's tokens have it."""
     top: dict[str, float] = {}
     for alternative in entry.top_logprobs:
         top.setdefault(alternative.token, alternative.logprob)

@@ -61,6 +61,13 @@ class CompletionLogprobs:
     top_logprobs: list[dict[str, float] | None]
     text_offset: list[int]
 
+    def add(self, others: "CompletionLogprobs") -> None:
+        """Of the next tokens."""
+        self.tokens += others.tokens
+        self.token_logprobs += others.token_logprobs
+        self.top_logprobs += others.top_logprobs
+        self.text_offset += others.text_offset
+
 
 @dataclass(frozen=True, slots=True)
 class CompletionChoice:

@@ -1,11 +1,15 @@
 """Completes prompts: one generation for each, all at the same time."""
 
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+
 import orjson
 from fastapi import Request, Response
 
 from adapter.completions.chunks import CompletionChunks, TextOffsets, completion_logprobs
 from adapter.completions.echo import echoed
-from adapter.completions.schemas import Completion, CompletionChoice, CompletionRequest
+from adapter.completions.schemas import Completion, CompletionChoice, CompletionLogprobs, CompletionRequest
 from adapter.disconnect import cancel_on_disconnect
 from adapter.errors import InvalidRequest
 from adapter.generation import Choice, collect, generate, stream
@@ -14,9 +18,12 @@ from adapter.request_log import RequestRecord, record_of
 from adapter.sampling import check, sampling_parameters
 from adapter.settings import Settings
 from adapter.sse import EventStream
-from adapter.tensors import InferRequest, TaskRequest
+from adapter.tensors import InferRequest, PromptToken, TaskRequest, TokenLogprob
 from adapter.triton_client import TritonClient
 from adapter.wire import AnswerHead, UsageCounts
+
+_AT_ONCE = 2048
+"""Tokens whose log probabilities are told in one go: they take 4 ms."""
 
 
 class CompletionService:
@@ -40,10 +47,11 @@ class CompletionService:
             events = stream(responses, chunks)
             return EventStream(events, self._settings.keep_alive_s)
         answer = await cancel_on_disconnect(collect(responses, num_choices), request.receive)
-        choices = [_choice(index, choice, body.logprobs is not None) for index, choice in enumerate(answer.choices)]
+        has_logprobs = body.logprobs is not None
+        choices = [await _choice(index, choice, has_logprobs) for index, choice in enumerate(answer.choices)]
         usage = UsageCounts.of(answer.usage)
         whole = Completion(head.id, head.created, head.model, choices, usage, head.system_fingerprint)
-        return Response(orjson.dumps(whole), media_type="application/json")
+        return Response(await _json(whole), media_type="application/json")
 
     def _generations(self, body: CompletionRequest, triton_model: str, record: RequestRecord) -> list[InferRequest]:
         prompts = body.prompts
@@ -70,7 +78,25 @@ class CompletionService:
         )
 
 
-def _choice(index: int, choice: Choice, has_logprobs: bool) -> CompletionChoice:
-    entries = [*(choice.prompt_tokens or ()), *(choice.logprobs or ())]
-    logprobs = completion_logprobs(entries, TextOffsets()) if has_logprobs else None
+async def _choice(index: int, choice: Choice, has_logprobs: bool) -> CompletionChoice:
+    logprobs = await told_logprobs([*choice.prompt_tokens, *(choice.logprobs or ())]) if has_logprobs else None
     return CompletionChoice(index, choice.text, logprobs, choice.finish_reason)
+
+
+async def told_logprobs(entries: Sequence[PromptToken | TokenLogprob]) -> CompletionLogprobs:
+    """Of a choice's tokens, which may be a long prompt's: others have their turn meanwhile."""
+    logprobs, offsets = CompletionLogprobs([], [], [], []), TextOffsets()
+    for start in range(0, len(entries), _AT_ONCE):
+        logprobs.add(completion_logprobs(entries[start : start + _AT_ONCE], offsets))
+        await asyncio.sleep(0)
+    return logprobs
+
+
+async def _json(whole: Completion) -> bytes:
+    """Choice by choice, since each may be long."""
+    start, name, end = orjson.dumps(replace(whole, choices=[])).partition(b'"choices":[')
+    pieces = [start, name]
+    for choice in whole.choices:
+        pieces += orjson.dumps(choice), b","
+        await asyncio.sleep(0)
+    return b"".join([*pieces[:-1], end])

@@ -110,13 +110,13 @@ class FakeTriton(GRPCInferenceServiceServicer):
         """
 
         async def reply(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
-            token = {"token": "?", "token_id": 0, "bytes": [63], "logprob": None, "top": []}
-            of_prompt = [[token]] if "prompt_logprobs" in seen.sampling else None
+            if "prompt_logprobs" in seen.sampling:
+                token = {"token": "?", "token_id": 0, "bytes": [63], "logprob": None, "top": []}
+                yield answer("", prompt_logprobs=[[token]])
             *first, last = texts
             for text in first:
-                yield answer(text, prompt_logprobs=of_prompt)
-                of_prompt = None
-            yield answer(last, finish=finish, usage=usage, prompt_logprobs=of_prompt)
+                yield answer(text)
+            yield answer(last, finish=finish, usage=usage)
 
         self.reply = reply
 

@@ -1,6 +1,7 @@
 """`echo`: a completion's text begins with its prompt."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any
 
 import grpc
@@ -8,6 +9,9 @@ import httpx
 import openai
 import pytest
 
+from adapter.completions.echo import echoed
+from adapter.completions.service import told_logprobs
+from adapter.tensors import Delta, Generated, InferRequest, PromptToken
 from tests.adapter.fake_triton import USAGE, FakeTriton, Seen, answer
 from tests.adapter.sse_reading import DONE, stream
 from tests.adapter.test_completions_api import entry
@@ -94,13 +98,14 @@ def scoring(num_choices: int = 1, finish: str = "stop", *said: str) -> Any:
         text = seen.inputs.get("text_input", "")
         tokens = seen.inputs.get("input_ids") or text.encode()
         prompt = of_prompt(*([b"<s>"] if text else []), *(bytes([token]) for token in tokens))
-        indices, others = range(num_choices), range(num_choices - 1)
-        first = {"index": indices, "prompt_logprobs": [prompt, *(None for _ in others)]}
+        for part in (prompt[:2], prompt[2:]):
+            if part:
+                yield answer("", prompt_logprobs=[part])
+        indices = range(num_choices)
         for word in said:
             entries = [[entry(word, -0.5, **{word: -0.5, "x": -2.0})] for _ in indices]
-            yield answer(*[word] * num_choices, logprobs=entries, **first)
-            first = {"index": indices}
-        yield answer(*[""] * num_choices, finish=[finish] * num_choices, **first)
+            yield answer(*[word] * num_choices, logprobs=entries, index=indices)
+        yield answer(*[""] * num_choices, finish=[finish] * num_choices, index=indices)
         yield answer(index=[], usage=USAGE)
 
     return reply
@@ -213,3 +218,32 @@ def test_not_of_what_surrounds_a_gap(http: httpx.Client, triton: FakeTriton) -> 
 def test_the_sdk(sdk: openai.OpenAI) -> None:
     whole = sdk.completions.create(model="deepseek-coder", prompt="Say: ", echo=True)
     assert whole.choices[0].text == "Say: Hello world"
+
+
+async def test_others_have_their_turn_while_a_long_prompt_is_told() -> None:
+    tokens, num_turns = [PromptToken("a", b"a", -1.0, {"a": -1.0})] * 3000, 0
+
+    async def responses() -> AsyncGenerator[Generated, None]:
+        for _ in range(3):
+            yield Generated([Delta(0, "", prompt_tokens=tokens)])
+        yield Generated([Delta(0, ""), Delta(1, "")])
+
+    async def text_of(generation: InferRequest) -> str:
+        return str(generation.prompt)
+
+    async def take_turns() -> None:
+        nonlocal num_turns
+        while True:
+            await asyncio.sleep(0)
+            num_turns += 1
+
+    others = asyncio.create_task(take_turns())
+    generation = InferRequest("id", "coder", "a" * 9000, b"", 2, False)
+    parts = [said async for said in echoed([generation], responses(), text_of, has_logprobs=True)]
+    told = [delta.prompt_tokens or () for said in parts for delta in said.deltas]
+    assert (sum(map(len, told)), max(map(len, told))) == (2 * 9000, 512)
+    assert num_turns >= 3 + 2 * 9000 // 512
+    before = num_turns
+    assert len((await told_logprobs(tokens * 3)).tokens) == 9000
+    assert num_turns - before >= 9000 // 2048
+    others.cancel()

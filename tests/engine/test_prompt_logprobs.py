@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 from collections.abc import Callable
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,15 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM
 
+from engine import embedding, prompt_logprobs
 from engine.detokenizer import TokenBytes
+from engine.device import Copied
+from engine.embedding import HiddenMean
 from engine.errors import InvalidRequest, StepFailed
 from engine.loop import Engine
+from engine.prompt_logprobs import PromptLogprobs
 from engine.request import Output, Prompt, TokenLogprob
-from engine.response import merge, prompt_logprobs_json
+from engine.response import logprobs_json, merge
 from tests.checkpoints import BOS, EOS, VOCAB_SIZE, configs, train_tokenizer
 from tests.engine.recorder import Recorder, run
 from tests.engine.test_gpu_runner import on_gpu_runner
@@ -30,14 +35,22 @@ def load(checkpoints: dict[str, Path], architecture: str = "llama") -> Any:
     return AutoModelForCausalLM.from_pretrained(checkpoints[architecture], dtype=torch.float32).eval()
 
 
+def scores_of(case: Recorder) -> list[TokenLogprob]:
+    """They come alone, in parts, and before all that the first choice says."""
+    parts = list(takewhile(lambda output: output.prompt_logprobs, [said for said in case.outputs if said.choice == 0]))
+    assert [output for output in case.outputs if output.prompt_logprobs] == parts
+    assert all(output == Output(0, "", 0, prompt_logprobs=output.prompt_logprobs) for output in parts)
+    return [entry for output in parts for entry in output.prompt_logprobs or ()]
+
+
 def matches(case: Recorder, model: Any) -> None:
     tokens, num_top = case.request.prompt.tokens, case.request.params.prompt_logprobs
     assert num_top is not None
     with torch.inference_mode():
         expected = model(torch.tensor([tokens])).logits[0].log_softmax(-1)
     assert case.errors == []
-    [said] = [output.prompt_logprobs for output in case.outputs if output.prompt_logprobs is not None]
-    assert case.outputs[0].prompt_logprobs is said
+    first, *said = scores_of(case)
+    assert (first.token_id, first.logprob, first.top) == (tokens[0], None, ())
     assert [entry.token_id for entry in said] == tokens[1:]
     assert [entry.logprob for entry in said] == pytest.approx(expected[range(len(said)), tokens[1:]].tolist(), abs=1e-4)
     for entry, row in zip(said, expected, strict=False):
@@ -120,9 +133,8 @@ def test_a_generated_token_has_the_same_where_it_is_a_prompt_s(start_engine: Sta
     params = {"temperature": 2.0, "seed": 3, "logit_bias": {"7": 5}, "repetition_penalty": 1.5, "ignore_eos": True}
     said = [output.logprob for output in run(engine, PROMPT, logprobs=2, max_tokens=20, **params).outputs]
     tokens = [logprob.token_id for logprob in said if logprob]
-    first = run(engine, PROMPT + tokens, prompt_logprobs=2, max_tokens=0, **params).outputs[0]
-    assert first.prompt_logprobs is not None
-    for entry, expected in zip(first.prompt_logprobs[-20:], said, strict=True):
+    scored = run(engine, PROMPT + tokens, prompt_logprobs=2, max_tokens=0, **params)
+    for entry, expected in zip(scores_of(scored)[-20:], said, strict=True):
         assert expected is not None
         assert (entry.token_id, entry.logprob) == (expected.token_id, pytest.approx(expected.logprob, abs=1e-4))
         assert [token for token, _ in entry.top] == [token for token, _ in expected.top]
@@ -184,13 +196,68 @@ def test_what_cannot_be_read_fails_its_request_alone(
     assert cases[-1].text() == expected
 
 
-def test_they_are_sent_once_with_the_first_token_s_spelling() -> None:
-    logprobs = [TokenLogprob(TOKENIZER.encode("a")[0], -0.5, ((0, -float("inf")),))]
-    pieces = merge([Output(0, "x", 1, prompt_logprobs=logprobs), Output(1, "z", 1), Output(0, "y", 1)])
-    assert [piece.prompt_logprobs for piece in pieces.values()] == [logprobs, None]
-    assert merge([Output(0, "x", 1, prompt_logprobs=logprobs)])[0].prompt_logprobs == logprobs
-    token_bytes = TokenBytes(TOKENIZER.backend_tokenizer)
-    first, second = json.loads(prompt_logprobs_json(0, logprobs, token_bytes))
+def test_they_come_in_parts_as_they_are_computed(
+    start_engine: StartEngine, checkpoints: dict[str, Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(prompt_logprobs, "_MAX_ENTRIES", 60)
+    engine = start_engine(max_step_tokens=48)
+    for is_ahead in (False, True):
+        engine._runs_ahead = is_ahead
+        case = run(engine, PROMPT, prompt_logprobs=2, max_tokens=3)
+        matches(case, load(checkpoints))
+        assert [len(output.prompt_logprobs or ()) for output in case.outputs][:6] == [20, 20, 9, 20, 20, 8]
+
+
+def test_a_chunk_is_copied_when_it_is_added_and_read_behind_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On a GPU the copy of a later one is behind the step that was just launched."""
+    copies: list[Copied] = []
+    waited: list[int] = []
+
+    class Watched(Copied):
+        def __init__(self, *tensors: torch.Tensor) -> None:
+            super().__init__(*tensors)
+            copies.append(self)
+
+        def read(self) -> tuple[torch.Tensor, ...]:
+            waited.append(copies.index(self))
+            return super().read()
+
+    for module in (prompt_logprobs, embedding):
+        monkeypatch.setattr(module, "Copied", Watched)
+    scores, mean = PromptLogprobs([*range(10)], 1, lambda hidden: hidden), HiddenMean()
+    for start, end in ((0, 4), (4, 9)):
+        scores.add(torch.randn(end - start, 10))
+    assert (len(copies), waited) == (2, [])
+    for num_tokens, expected in ((5, [0]), (5, [0, 1])):
+        assert sum(map(len, scores.read())) == num_tokens
+        assert waited == expected
+    assert scores.is_read
+    mean.add(torch.randn(4, 10))
+    assert len(copies) == 3
+    mean.read()
+    assert waited == [0, 1, 2]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_on_a_gpu_they_are_read_while_the_next_step_runs() -> None:
+    hidden = torch.randn(9, 10, device="cuda")
+    scores, mean = PromptLogprobs([*range(10)], 1, lambda hidden: hidden), HiddenMean()
+    scores.add(hidden)
+    mean.add(hidden)
+    torch.cuda._sleep(2_000_000_000)
+    step = torch.cuda.current_stream().record_event()
+    assert len([entry for part in scores.read() for entry in part]) == 10
+    assert mean.read().shape == (10,)
+    assert not step.query()
+
+
+def test_how_they_are_spelled() -> None:
+    logprobs = [
+        TokenLogprob(0, None, ()),
+        TokenLogprob(TOKENIZER.encode("a")[0], -0.5, ((0, -float("inf")),)),
+    ]
+    assert merge([Output(0, "", 0, prompt_logprobs=logprobs)])[0].prompt_logprobs == logprobs
+    first, second = json.loads(logprobs_json(logprobs, TokenBytes(TOKENIZER.backend_tokenizer)))
     assert (first["token"], first["logprob"], first["top"]) == (BOS, None, [])
     assert (second["token"], second["bytes"], second["logprob"]) == ("a", [97], -0.5)
     assert [(top["token"], top["logprob"]) for top in second["top"]] == [(BOS, -9999.0)]

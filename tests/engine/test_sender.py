@@ -7,7 +7,7 @@ import time
 import pytest
 
 from engine.errors import EngineError, StepFailed
-from engine.request import Output, Prompt, Request
+from engine.request import Output, Prompt, Request, TokenLogprob
 from engine.response import ChoicePiece, merge
 from engine.sampling_params import SamplingParams
 from engine.sender import Sender, Stream, pace
@@ -113,6 +113,40 @@ def test_unstreamed_says_nothing_before_all_is_said() -> None:
     say(stream, "b", "stop")
     sender.stop()
     assert [pieces[0].text for pieces, _ in reply.sent] == ["ab"]
+
+
+@pytest.mark.parametrize("is_streaming", [False, True])
+def test_parts_of_a_prompt_s_log_probabilities_let_others_go_between(is_streaming: bool) -> None:
+    sender, reply, other = Sender(FakeEngine()), FakeReply(), FakeReply()  # type: ignore[arg-type]
+    stream, late = (open_stream(sender, each, is_streaming=is_streaming) for each in (reply, other))
+    reply.sent = other.sent
+    parts = [[TokenLogprob(token, -1.0, ())] for token in range(3)]
+    for part in parts:
+        stream.on_output(Output(0, "", 0, prompt_logprobs=part))
+    say(late, "x", "stop")
+    say(stream, "a")
+    say(stream, "b", "stop")
+    sender.start()
+    sender.stop()
+    said = [(pieces[0].prompt_logprobs, pieces[0].text, is_last) for pieces, is_last in reply.sent]
+    assert said == [
+        (parts[0], "", False),
+        (None, "x", True),
+        *((part, "", False) for part in parts[1:]),
+        (None, "ab", True),
+    ]
+    assert sender.num_live == 0
+
+
+def test_they_do_not_wait_for_the_end() -> None:
+    sender, reply = start(FakeEngine()), FakeReply()
+    stream = open_stream(sender, reply, is_streaming=False)
+    say_part = Output(0, "", 0, prompt_logprobs=[TokenLogprob(0, None, ())])
+    stream.on_output(say_part)
+    assert reply.is_sending.wait(10)
+    say(stream, "a", "stop")
+    sender.stop()
+    assert [pieces[0].text for pieces, _ in reply.sent] == ["", "a"]
 
 
 def test_an_error_ends_a_request_once() -> None:
