@@ -66,6 +66,7 @@ def test_an_end_is_known_behind_every_token(name: str) -> None:
             masks = guidance.masks([guide])
             assert masks is not None
             allowed = unpacked(masks, len(tokenizer))[0].nonzero().flatten()
+            assert guide.next_token is None or guide.matcher.validate_tokens([guide.next_token]) == 1
             guide.choose(numbers.choice(allowed.tolist()), num_left=10_000)
             if guide.is_done:
                 break
