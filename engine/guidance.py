@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from copy import copy
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ _FAR = 256
 """Tokens from which on an end is taken to be in reach where none is found."""
 _NUM_BETWEEN = 16
 """Tokens until an ending is looked for again where none was found."""
+_NUM_KEPT = 16
+"""Forms that stay ready: many requests have one of few."""
 _MAX_SHOWN = 300
 """Characters of a library's error."""
 _LIMITS = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
@@ -46,6 +49,7 @@ class Guidance:
         self._num_tokens = max(vocab_size, len(tokenizer))
         self._eos_token_id = min(eos_token_ids, default=0)
         self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, self._num_tokens, sorted(eos_token_ids) or None)
+        self._ready = lru_cache(_NUM_KEPT)(self._make_ready)
         self._endings = EndingFinder(tokenizer, self._tokenizer, vocab_size)
         self._end_of_thought: list[int] = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
         added = tokenizer.backend_tokenizer.get_added_tokens_decoder().items()
@@ -88,9 +92,14 @@ class Guidance:
     def _matcher(self, field: str, grammar: str) -> LLMatcher:
         if len(grammar) > _MAX_GRAMMAR:
             raise InvalidRequest(field, f"it is longer than {_MAX_GRAMMAR} characters")
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
+        matcher = self._ready(grammar).deep_copy()
         if matcher.is_error():
             raise _cannot(field, matcher.get_error())
+        return matcher
+
+    def _make_ready(self, grammar: str) -> LLMatcher:
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
+        matcher.compute_bitmask()  # the first one takes longest, and shall not hold up the loop
         return matcher
 
     def masks(self, guides: Sequence[Guide | None]) -> Tensor | None:

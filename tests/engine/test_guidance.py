@@ -137,6 +137,17 @@ def test_neighbours_are_not_held_to_it(start_engine: StartEngine) -> None:
     assert isinstance(json.loads(texts[1]), dict)
 
 
+def test_a_form_that_is_ready_is_as_it_was() -> None:
+    tokenizer = train_tokenizer()
+    guidance = Guidance(tokenizer, VOCAB_SIZE, frozenset({1}))
+    for _ in range(2):
+        guide = guidance.guide(SamplingParams(guided_choice=["left", "right"]))
+        assert guide is not None and not guide.is_done
+        for token in tokenizer.encode("left"):
+            assert guide.choose(token, 100) == token
+        assert guide.is_done
+
+
 def test_every_choice_has_a_guide_of_its_own(start_engine: StartEngine) -> None:
     case = run(start_engine(), PROMPT, **HOT, n=4, seed=3, guided_json=SCHEMAS["nested"])
     texts = {case.text(choice) for choice in range(4)}
