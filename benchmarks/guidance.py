@@ -32,6 +32,7 @@ FORMS: dict[str, dict[str, Any]] = {
     "a schema": {
         "guided_json": {
             "type": "array",
+            "minItems": 2,
             "items": {
                 "type": "object",
                 "properties": {"name": {"type": "string"}, "sizes": {"type": "array", "items": {"type": "number"}}},

@@ -8,8 +8,10 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from copy import copy
+from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 from llguidance import LLMatcher, LLParserLimits, LLTokenizer, grammar_from
 from llguidance.hf import from_tokenizer
@@ -30,6 +32,8 @@ _FAR = 256
 """Tokens from which on an end is taken to be in reach where none is found."""
 _NUM_BETWEEN = 16
 """Tokens until an ending is looked for again where none was found."""
+_NUM_KEPT = 16
+"""Forms that stay ready: many requests have one of few."""
 _MAX_SHOWN = 300
 """Characters of a library's error."""
 _LIMITS = LLParserLimits(max_lexer_states=20_000, verbose_errors=False)
@@ -45,6 +49,7 @@ class Guidance:
         self._num_tokens = max(vocab_size, len(tokenizer))
         self._eos_token_id = min(eos_token_ids, default=0)
         self._tokenizer: LLTokenizer = from_tokenizer(tokenizer, self._num_tokens, sorted(eos_token_ids) or None)
+        self._ready = lru_cache(_NUM_KEPT)(self._make_ready)
         self._endings = EndingFinder(tokenizer, self._tokenizer, vocab_size)
         self._think: list[int] = tokenizer.encode(THINK, add_special_tokens=False)
         self._end_of_thought: list[int] = tokenizer.encode(END_OF_THOUGHT, add_special_tokens=False)
@@ -90,9 +95,14 @@ class Guidance:
     def _matcher(self, field: str, grammar: str) -> LLMatcher:
         if len(grammar) > _MAX_GRAMMAR:
             raise InvalidRequest(field, f"it is longer than {_MAX_GRAMMAR} characters")
-        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
+        matcher = self._ready(grammar).deep_copy()
         if matcher.is_error():
             raise _cannot(field, matcher.get_error())
+        return matcher
+
+    def _make_ready(self, grammar: str) -> LLMatcher:
+        matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
+        matcher.compute_bitmask()  # the first one takes longest, and shall not hold up the loop
         return matcher
 
     def masks(self, guides: Sequence[Guide | None]) -> Tensor | None:
@@ -100,14 +110,16 @@ class Guidance:
 
         In the caller's thread: one takes microseconds, less than what two threads wait for each other.
         """
-        matchers = [guide.matcher for guide in guides if guide]
-        if not matchers:
+        present = [guide for guide in guides if guide]
+        if not present:
             return None
-        masks = torch.empty(len(matchers), (self._num_tokens + 31) // 32, dtype=torch.int32)
-        size_bytes = masks[0].nbytes
-        for row, matcher in enumerate(matchers):
-            matcher.unsafe_compute_mask_ptr(masks.data_ptr() + row * size_bytes, size_bytes)
-        return masks
+        masks = np.zeros((len(present), (self._num_tokens + 31) // 32), np.int32)
+        for row, guide in enumerate(present):
+            if (token := guide.next_token) is None:
+                guide.matcher.unsafe_compute_mask_ptr(masks.ctypes.data + row * masks.strides[0], masks.strides[0])
+            else:
+                masks.view(np.uint32)[row, token // 32] = 1 << token % 32
+        return torch.from_numpy(masks)
 
 
 def _cannot(field: str, reason: str) -> InvalidRequest:
@@ -160,6 +172,8 @@ class Guide:
         """Tokens of a shortest answer, as far as is known."""
         self.is_cut = False
         """Whether the answer was brought to an end."""
+        self._forced: list[int] = matcher.compute_ff_tokens()
+        """Tokens that must come next, as far as is known."""
         self._num_taken = self._next_search = 0
         """Tokens so far; those before which no ending is looked for."""
 
@@ -185,6 +199,13 @@ class Guide:
         return _cannot(self._field, self._matcher.get_error()) if self._matcher.is_error() else None
 
     @property
+    def next_token(self) -> int | None:
+        """The one that must come, or shall: a mask of one takes longest. None where others may, as far as is known."""
+        if self.is_cut:
+            return self._ending[0] if self._ending else self._eos_token_id
+        return self._forced[0] if self._forced else None
+
+    @property
     def matcher(self) -> LLMatcher:
         """What says which tokens may come next."""
         return self._matcher
@@ -196,6 +217,10 @@ class Guide:
         if not self._matcher.consume_token(token):
             return token
         self._ending = before[1:] if before and before[0] == token else self._find_ending()
+        if self._forced[:1] == [token]:
+            self._forced = self._forced[1:]
+        elif not self.is_cut and self._ending != before:  # most tokens are a text's, and nothing must come behind them
+            self._forced = self._matcher.compute_ff_tokens()
         is_too_late = before is None or len(before) > num_left + 1
         is_in_reach = num_left >= (_FAR if self._ending is None else len(self._ending))
         if is_too_late or is_in_reach:
@@ -212,6 +237,7 @@ class Guide:
         if self._matcher.validate_tokens(tokens) < len(tokens):
             self._matcher = self._beginning.deep_copy()
             self._matcher.consume_tokens(self._think)
+            self._forced = []
             self._ending = self._endings.find(self._matcher, self._end_of_thought)
 
     def _find_ending(self) -> list[int] | None:

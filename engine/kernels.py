@@ -78,47 +78,38 @@ def linear_rows(x: Tensor, weight: Array, bias: Array) -> Tensor:
     return out
 
 
-def argmax(x: Tensor) -> Tensor:
-    """Index of the highest number of each row of `[num_rows, size]`: `[num_rows]`, int64."""
-    out = torch.empty(len(x), dtype=torch.int64)
-    _in_parts(loops.argmax, len(x), x.numel(), array(x), array(out))
-    return out
-
-
-def draw(x: Tensor, rows: Sequence[int], how: Sequence[tuple[float, int, float, float, float]], tokens: Tensor) -> None:
-    """Draw from the distributions of some rows.
+def choose(
+    x: Tensor,
+    how: Sequence[tuple[float, int, float, float, float]],
+    masks: Tensor | None = None,
+    held: Sequence[int] = (),
+) -> Tensor:
+    """The next token of each row.
 
     Args:
-        x: logits, `[num_rows, size]`, float32.
-        rows: those to draw for.
-        how: for each of them its temperature, `top_k`, `top_p`, `min_p`, and the point of 0 to 1 that is drawn.
-        tokens: `[num_rows]`, int64, the most likely ones, which are replaced.
+        x: logits, `[num_rows, size]`, float32; changed in place.
+        how: for each row the temperature, `top_k`, `top_p`, `min_p`, and the point of 0 to 1 that is drawn; where the
+            temperature is 0, the most likely token is chosen.
+        masks: `[len(held), num_words]`, int32, a bit for each token that may come.
+        held: rows of which no more than those may come.
+
+    Returns:
+        `[num_rows]`, int64.
     """
-    temperatures, top_ks, top_ps, min_ps, points = zip(*how, strict=True)
-    floats = np.array(temperatures, np.float32), np.array(top_ks), np.array(top_ps), np.array(min_ps, np.float32)
-    _in_parts(
-        loops.draw,
-        len(rows),
-        len(rows) * x.shape[1],
-        array(x),
-        np.array(rows),
-        *floats,
-        np.array(points),
-        array(tokens),
-    )
-
-
-def forbid(x: Tensor, rows: Tensor, masks: Tensor) -> None:
-    """Set to -inf, in some rows of `[num_rows, size]`, what has no bit in `[len(rows), num_words]`, int32."""
-    _in_parts(loops.forbid, len(rows), len(rows) * x.shape[1], array(x), array(rows), array(masks))
+    tokens, mask_of = torch.empty(len(x), dtype=torch.int64), np.full(len(x), -1)
+    mask_of[list(held)] = range(len(held))
+    bits = np.empty((0, 0), np.int32) if masks is None else array(masks)
+    kinds = np.float32, np.int64, np.float64, np.float32, np.float64
+    columns = np.array(how, np.float64).reshape(-1, len(kinds)).T
+    numbers = [column.astype(kind) for column, kind in zip(columns, kinds, strict=True)]
+    _in_parts(loops.choose, len(x), x.numel(), array(x), bits, mask_of, *numbers, array(tokens))
+    return tokens
 
 
 def warm_up(keys: Tensor, values: Tensor) -> None:
     """Compile what a first step does not need, for a cache that is still empty: `[num_heads, max_tokens, dim]` each."""
     if takes(keys):
-        tokens = argmax(torch.zeros(1, 2))
-        draw(torch.zeros(1, 2), [0], [(1.0, 1, 1.0, 0.0, 0.0)], tokens)
-        forbid(torch.zeros(1, 2), torch.zeros(1, dtype=torch.int64), torch.zeros(1, 1, dtype=torch.int32))
+        choose(torch.zeros(1, 2), [(1.0, 1, 1.0, 0.0, 0.0)])
     if values.shape[-1] == 0 and keys.dtype == torch.bfloat16:  # latents: a prompt's keys and values are made
         for num_tokens in (1, 2):  # each lies in memory in its own way
             made = keys.new_zeros(num_tokens, 2, INPUTS_UNIT)

@@ -433,6 +433,46 @@ _add_tiles = _tile_adder("tdpbf16ps", _KNOWS_TILES)
 _add_int8_tiles = _tile_adder("tdpbssd", _KNOWS_INT8_TILES)
 
 
+@_intrinsic
+def _count(_: Any, bits: Any) -> Any:
+    """How many are 1."""
+    return types.uint32(types.uint32), lambda context, builder, _, values: builder.ctpop(values[0])
+
+
+_KNOWS_COMPRESSION = bool(binding.get_host_cpu_features().get("avx512f"))
+
+
+@_intrinsic
+def _pick(_: Any, numbers: Any, bits: Any, place: Any) -> Any:
+    """Put together those of 32 float32 whose bit is 1, where there is room for all of them; how many. From addresses.
+
+    Compiled to nothing for a CPU without AVX-512.
+    """
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        numbers, bits, place = values
+        if not _KNOWS_COMPRESSION:
+            return ir.Constant(place.type, 0)
+        floats, flags = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(ir.IntType(1), _LANES)
+        compress = _cgutils.get_or_insert_function(
+            builder.module,
+            ir.FunctionType(floats, [floats, floats, flags]),
+            f"llvm.x86.avx512.mask.compress.v{_LANES}f32",
+        )
+        count = ir.Constant(place.type, 0)
+        for half in range(2):
+            chosen = builder.trunc(builder.lshr(bits, ir.Constant(bits.type, _LANES * half)), ir.IntType(_LANES))
+            offset = ir.Constant(numbers.type, 4 * _LANES * half)
+            lanes = builder.load(builder.inttoptr(builder.add(numbers, offset), floats.as_pointer()), align=4)
+            packed = builder.call(compress, [lanes, ir.Constant(floats, None), builder.bitcast(chosen, flags)])
+            end = builder.add(place, builder.mul(count, ir.Constant(place.type, 4)))
+            builder.store(packed, builder.inttoptr(end, floats.as_pointer()), align=4)
+            count = builder.add(count, builder.zext(builder.ctpop(chosen), place.type))
+        return count
+
+    return types.intp(types.uintp, types.uint32, types.uintp), generate
+
+
 def _read(number: Any) -> Any:
     """A number of an array in float32."""
 
@@ -518,26 +558,12 @@ def _ordered(number: Any) -> Any:
 
 
 @_loop
-def argmax(first: int, last: int, x: Array, out: Array) -> None:
-    """Over rows of `x [num_rows, size]`: the first index of the highest number, which is looked for where it lies."""
-    part_size = 1024
-    for row in range(first, last):
-        begin, highest = 0, _ordered(-np.float32(np.inf))
-        for part in range(0, x.shape[1], part_size):
-            here = _highest_ordered(x[row, part : part + part_size])
-            if here > highest:
-                begin, highest = part, here
-        while begin < x.shape[1] - 1 and _ordered(_read(x[row, begin])) != highest:
-            begin += 1
-        out[row] = begin
-
-
-@_loop
-def draw(
+def choose(
     first: int,
     last: int,
     x: Array,
-    rows: Array,
+    masks: Array,
+    mask_of: Array,
     temperatures: Array,
     top_ks: Array,
     top_ps: Array,
@@ -545,24 +571,81 @@ def draw(
     points: Array,
     tokens: Array,
 ) -> None:
-    """Over some rows of logits `x [num_rows, size]`: the token at a point of 0 to 1 of the row's distribution.
+    """Over rows of logits `x [num_rows, size]`: the token at a point of 0 to 1 of the row's distribution.
 
-    `tokens [num_rows]` has the most likely ones, which stay where logits are not finite.
+    The most likely one where the temperature is 0, or logits are not finite. A row that has one of
+    `masks [num_masks, num_words]` is given a token whose bit is 1, if there is any.
     """
     size = x.shape[1]
-    weights = np.empty(size, np.float32)
-    for i in range(first, last):
-        logits, highest = x[rows[i]], x[rows[i], tokens[rows[i]]]
-        if not abs(highest) < np.inf:
+    weights, allowed = np.empty(size, np.float32), np.empty(size + 32, np.float32)
+    for row in range(first, last):
+        logits, is_held = x[row], mask_of[row] >= 0
+        if is_held:
+            logits = _allow(logits, masks[mask_of[row]], allowed)
+        token = _best(logits)
+        if temperatures[row] > 0 and len(logits) > 0 and abs(logits[token]) < np.inf:
+            total = _weigh(logits, logits[token], np.float32(1) / temperatures[row], min_ps[row], weights)
+            if total < np.inf:
+                lowest: Any = np.float32(0)
+                num_lowest = 0
+                if top_ks[row] < size or top_ps[row] < 1:
+                    lowest, num_lowest, total = _cut(weights[: len(logits)], top_ks[row], top_ps[row], total)
+                token = _at(weights[: len(logits)], lowest, num_lowest, points[row] * total)
+        tokens[row] = _token(masks[mask_of[row]], token) if is_held else token
+
+
+@_loop
+def _allow(logits: Array, mask: Array, allowed: Array) -> Array:
+    """What has a bit in `mask`, together in `allowed`, so that only that is looked at.
+
+    Where the CPU can't do so in vectors, all logits, with -inf where the bit is 0.
+    """
+    num: Any = 0
+    source, target = logits.ctypes.data, allowed.ctypes.data
+    for word in range(min(len(mask), (len(logits) + 31) // 32)):
+        bits, begin = np.uint32(mask[word]), 32 * word
+        if _KNOWS_COMPRESSION and begin + 32 <= len(logits):
+            if bits:
+                num += _pick(np.uintp(source + 4 * begin), bits, np.uintp(target + 4 * num))
             continue
-        total = _weigh(logits, highest, np.float32(1) / temperatures[i], min_ps[i], weights)
-        if not total < np.inf:
-            continue
-        lowest: Any = np.float32(0)
-        num_lowest = 0
-        if top_ks[i] < size or top_ps[i] < 1:
-            lowest, num_lowest, total = _cut(weights, top_ks[i], top_ps[i], total)
-        tokens[rows[i]] = _at(weights, lowest, num_lowest, points[i] * total)
+        for bit in range(min(32, len(logits) - begin)):
+            may_come = (bits >> np.uint32(bit)) & np.uint32(1)
+            if _KNOWS_COMPRESSION:
+                allowed[num] = logits[begin + bit]
+                num += np.int64(may_come)
+            elif not may_come:
+                logits[begin + bit] = -np.inf
+    return allowed[:num] if _KNOWS_COMPRESSION else logits
+
+
+@_loop
+def _token(mask: Array, place: Any) -> Any:
+    """The token that `_allow` put in a place."""
+    if not _KNOWS_COMPRESSION:
+        return place
+    for word in range(len(mask)):
+        bits = np.uint32(mask[word])
+        num = np.int64(_count(bits))
+        if place < num:
+            for _ in range(place):
+                bits &= bits - np.uint32(1)  # without its lowest 1
+            return 32 * word + np.int64(_count(~bits & (bits - np.uint32(1))))
+        place -= num
+    return 0
+
+
+@_loop
+def _best(row: Array) -> int:
+    """The first index of the highest number, which is looked for where it lies."""
+    part_size = 1024
+    begin, highest = 0, _ordered(-np.float32(np.inf))
+    for part in range(0, len(row), part_size):
+        here = _highest_ordered(row[part : part + part_size])
+        if here > highest:
+            begin, highest = part, here
+    while begin < len(row) - 1 and _ordered(_read(row[begin])) != highest:
+        begin += 1
+    return begin
 
 
 @_loop
@@ -681,20 +764,6 @@ def _at_once(weights: Array, lowest: Any, num_lowest: int, target: float) -> int
         if passed > target:
             break
     return token
-
-
-@_loop
-def forbid(first: int, last: int, x: Array, rows: Array, masks: Array) -> None:
-    """Over some rows of `x [num_rows, size]`: -inf where the bit in `masks [len(rows), num_words]` is 0."""
-    for i in range(first, last):
-        row = x[rows[i]]
-        for word in range(masks.shape[1]):
-            bits, begin = masks[i, word], 32 * word
-            if bits == -1:
-                continue
-            for bit in range(min(32, len(row) - begin)):
-                if not (bits >> bit) & 1:
-                    row[begin + bit] = -np.inf
 
 
 @_loop

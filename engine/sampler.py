@@ -87,14 +87,14 @@ class Sampler:
         logits.index_fill_(1, self._suppressed_index, -torch.inf)
         for row, sequence in enumerate(sequences):
             self._adjust(logits[row], sequence)
+        held = [row for row, sequence in enumerate(sequences) if sequence.guide]
+        if kernels.takes(logits):
+            how = [_how(sequence, logits.shape[1]) for sequence in sequences]
+            return Sampled(sequences, kernels.choose(logits, how, masks, held), None, logprobs)
         if masks is not None:
-            _forbid(logits, [row for row, sequence in enumerate(sequences) if sequence.guide], masks)
-        tokens = kernels.argmax(logits) if kernels.takes(logits) else logits.argmax(-1)
-        rows = [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]
-        drawing = None
-        if rows and kernels.takes(logits):
-            kernels.draw(logits, rows, [_how(sequences[row], logits.shape[1]) for row in rows], tokens)
-        elif rows:
+            _forbid(logits, held, masks)
+        tokens, drawing = logits.argmax(-1), None
+        if rows := [row for row, sequence in enumerate(sequences) if not sequence.request.params.is_greedy]:
             drawing = Drawing(logits, sequences, rows)
             drawing.put_into(tokens)
         return Sampled(sequences, tokens, drawing, logprobs)
@@ -117,17 +117,16 @@ class Sampler:
 
 
 def _how(sequence: Sequence, vocab_size: int) -> tuple[float, int, float, float, float]:
-    """What `kernels.draw` wants to know."""
+    """What `kernels.choose` wants to know."""
     params = sequence.request.params
+    if params.is_greedy:
+        return 0.0, 0, 1.0, 0.0, 0.0
     top_k = params.top_k if params.top_k > 0 else vocab_size
     return params.temperature, top_k, params.top_p, params.min_p, sequence.draw()
 
 
 def _forbid(logits: Tensor, rows: list[int], masks: Tensor) -> None:
     """Rule out, in some rows, what has no bit in `[len(rows), num_words]`."""
-    if kernels.takes(logits):
-        kernels.forbid(logits, torch.tensor(rows), masks)
-        return
     for row, may_come in zip(rows, unpacked(masks.to(logits.device), logits.shape[1]), strict=True):
         logits[row].masked_fill_(~may_come, -torch.inf)
 

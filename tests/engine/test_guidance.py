@@ -66,6 +66,7 @@ def test_an_end_is_known_behind_every_token(name: str) -> None:
             masks = guidance.masks([guide])
             assert masks is not None
             allowed = unpacked(masks, len(tokenizer))[0].nonzero().flatten()
+            assert guide.next_token is None or guide.matcher.validate_tokens([guide.next_token]) == 1
             guide.choose(numbers.choice(allowed.tolist()), num_left=10_000)
             if guide.is_done:
                 break
@@ -134,6 +135,17 @@ def test_neighbours_are_not_held_to_it(start_engine: StartEngine) -> None:
     texts = [case.wait().text() for case in cases]
     assert texts[0] == texts[2] == alone
     assert isinstance(json.loads(texts[1]), dict)
+
+
+def test_a_form_that_is_ready_is_as_it_was() -> None:
+    tokenizer = train_tokenizer()
+    guidance = Guidance(tokenizer, VOCAB_SIZE, frozenset({1}))
+    for _ in range(2):
+        guide = guidance.guide(SamplingParams(guided_choice=["left", "right"]))
+        assert guide is not None and not guide.is_done
+        for token in tokenizer.encode("left"):
+            assert guide.choose(token, 100) == token
+        assert guide.is_done
 
 
 def test_every_choice_has_a_guide_of_its_own(start_engine: StartEngine) -> None:

@@ -24,8 +24,7 @@ from tests.engine.recorder import Recorder
 
 LOOPS: tuple[Any, ...] = (
     loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
-    loops.multiply_heads, loops.see_shared, loops.argmax, loops.draw, loops.forbid, loops.to_int8,
-    loops.linear_rows_int8, loops.see,
+    loops.multiply_heads, loops.see_shared, loops.choose, loops.to_int8, loops.linear_rows_int8, loops.see,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
 only_with_tiles = pytest.mark.skipif(not loops.HAS_TILES, reason="no AMX")
@@ -261,15 +260,18 @@ def test_latents_are_keys_and_values(dtype: torch.dtype) -> None:
         torch.testing.assert_close(seen.float(), expected, rtol=2**-7, atol=1e-2 if dtype == torch.bfloat16 else 1e-5)
 
 
-@pytest.mark.parametrize("dtype", DTYPES)
-def test_highest_numbers(dtype: torch.dtype) -> None:
-    x = torch.randn(9, 5000).to(dtype)
+GREEDY = (0.0, 0, 1.0, 0.0, 0.0)
+
+
+def test_highest_numbers() -> None:
+    x = torch.randn(9, 5000)
     x[0], x[1], x[2, -1], x[3, :2], x[4], x[5, 1024] = -torch.inf, 0, 9, 9, -x[4].abs(), torch.inf
-    found = kernels.argmax(x).tolist()
+    found = kernels.choose(x, [GREEDY] * 9).tolist()
     assert found[:4] == [0, 0, 4999, 0] and found[5] == 1024
     assert [x[row, at] for row, at in enumerate(found)] == x.amax(-1).tolist()
     x[6, 2000] = torch.nan
-    assert kernels.argmax(x)[6] == 2000
+    assert kernels.choose(x, [GREEDY] * 9)[6] == 2000
+    assert len(kernels.choose(x[:0], [])) == 0
 
 
 @pytest.mark.parametrize("num_kept", [4000, 3])
@@ -279,9 +281,7 @@ def test_what_is_drawn_is_where_the_point_is(num_kept: int) -> None:
     kept = torch.randperm(5000)[:num_kept]
     logits[kept] = torch.randn(num_kept)
     points = [0.0, *torch.rand(300, dtype=torch.float64).tolist(), 1 - 2**-53]
-    x, rows = logits.repeat(len(points), 1), range(len(points))
-    tokens = kernels.argmax(x)
-    kernels.draw(x, rows, [(1.0, 5000, 1.0, 0.0, point) for point in points], tokens)
+    tokens = kernels.choose(logits.repeat(len(points), 1), [(1.0, 5000, 1.0, 0.0, point) for point in points])
     assert set(tokens.tolist()) <= set(kept.tolist())
     ends = logits.double().softmax(-1).cumsum(-1)
     begins = torch.cat([torch.zeros(1), ends[:-1]])
@@ -343,14 +343,23 @@ def test_nothing_is_compiled_while_requests_are_served(
     assert num_compiled() == before > 0
 
 
-@pytest.mark.parametrize("size", [31, 32, 100])
-def test_what_is_forbidden_is_what_has_no_bit(size: int) -> None:
-    logits = torch.randn(5, size)
-    masks = torch.randint(-(2**31), 2**31, (3, (size + 31) // 32), dtype=torch.int64).to(torch.int32)
+@pytest.mark.parametrize("size", [31, 32, 100, 5000])
+def test_what_has_no_bit_is_as_if_it_were_infinitely_low(size: int) -> None:
+    masks = torch.randint(-(2**31), 2**31, (3, (size + 31) // 32 + 1), dtype=torch.int64).to(torch.int32)
     masks[0], masks[1] = -1, 0
-    rows = [4, 0, 2]
-    expected = logits.clone()
-    for row, may_come in zip(rows, unpacked(masks, size), strict=True):
-        expected[row, ~may_come] = -torch.inf
-    kernels.forbid(logits, torch.tensor(rows), masks)
-    assert torch.equal(logits, expected)
+    masks[1, (size - 1) // 32] = torch.tensor(1 << (size - 1) % 32).to(torch.int32)
+    held = [4, 0, 2]
+    for how in (GREEDY, (0.7, 10_000, 0.9, 0.0, 0.6), (0.7, 3, 1.0, 0.0, 0.6), (2.0, 10_000, 1.0, 0.01, 0.99)):
+        logits = torch.randn(5, size)
+        expected = logits.clone()
+        for row, may_come in zip(held, unpacked(masks, size), strict=True):
+            expected[row, ~may_come] = -torch.inf
+        assert torch.equal(kernels.choose(logits, [how] * 5, masks, held), kernels.choose(expected, [how] * 5))
+
+
+def test_what_has_no_bit_is_infinitely_low_where_the_cpu_puts_nothing_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loops, "_KNOWS_COMPRESSION", False)
+    mask = np.array([5, -1, 0], np.int32)
+    allowed = loops._allow.py_func(np.ones(70, np.float32), mask, np.empty(0, np.float32))
+    assert [int(i) for i in np.flatnonzero(allowed > 0)] == [0, 2, *range(32, 64)]
+    assert loops._token.py_func(mask, 33) == 33
