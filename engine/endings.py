@@ -23,7 +23,7 @@ class EndingFinder:
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, bytes_tokenizer: LLTokenizer, vocab_size: int) -> None:
         """Both are of the same tokens; the second one knows no more than their bytes, and is fast."""
-        self._tokenizer, self._bytes_tokenizer = tokenizer, bytes_tokenizer
+        self._tokenizer, self._bytes_tokenizer, self._vocab_size = tokenizer, bytes_tokenizer, vocab_size
         self._closers = [token for text in _CLOSERS for token in self._only_token(text) if token < vocab_size]
         self._openers = [self._only_token(text[0]) for text in _CLOSERS if len(text) > 1]
         """A closer may come in place of these."""
@@ -51,7 +51,7 @@ class EndingFinder:
             else:
                 step = self._step(matcher, seen) if seeks_a_way else self._closer(matcher)
                 num_choices += 1
-            if not step or not matcher.consume_tokens(step):
+            if not step or max(step) >= self._vocab_size or not matcher.consume_tokens(step):
                 return None
             tokens += step
         return None

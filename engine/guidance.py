@@ -95,14 +95,17 @@ class Guidance:
     def _matcher(self, field: str, grammar: str) -> LLMatcher:
         if len(grammar) > _MAX_GRAMMAR:
             raise InvalidRequest(field, f"it is longer than {_MAX_GRAMMAR} characters")
-        matcher = self._ready(grammar).deep_copy()
-        if matcher.is_error():
-            raise _cannot(field, matcher.get_error())
-        return matcher
+        try:
+            return self._ready(grammar).deep_copy()
+        except ValueError as error:
+            raise _cannot(field, str(error)) from None
 
     def _make_ready(self, grammar: str) -> LLMatcher:
+        """Raises `ValueError`, which no place is kept for."""
         matcher = LLMatcher(self._tokenizer, grammar, log_level=0, limits=_LIMITS)
         matcher.compute_bitmask()  # the first one takes longest, and shall not hold up the loop
+        if matcher.is_error():
+            raise ValueError(matcher.get_error())
         return matcher
 
     def masks(self, guides: Sequence[Guide | None]) -> Tensor | None:
@@ -221,6 +224,8 @@ class Guide:
             self._forced = self._forced[1:]
         elif not self.is_cut and self._ending != before:  # most tokens are a text's, and nothing must come behind them
             self._forced = self._matcher.compute_ff_tokens()
+        else:
+            self._forced = []
         is_too_late = before is None or len(before) > num_left + 1
         is_in_reach = num_left >= (_FAR if self._ending is None else len(self._ending))
         if is_too_late or is_in_reach:

@@ -272,7 +272,7 @@ class Engine:
                 except Exception:  # whatever is wrong with one answer is wrong with no other
                     self._fail_step([sequence])
         except Exception:
-            self._fail_step(flight.sequences)
+            self._fail_step([*flight.sequences, *flight.scored])
         self.waited_s += flight.waited_s
 
     def _tell(self, sequence: Sequence, output: Output) -> None:

@@ -574,7 +574,7 @@ def choose(
     """Over rows of logits `x [num_rows, size]`: the token at a point of 0 to 1 of the row's distribution.
 
     The most likely one where the temperature is 0, or logits are not finite. A row that has one of
-    `masks [num_masks, num_words]` is given a token whose bit is 1, if there is any.
+    `masks [num_masks, num_words]` is given a token whose bit is 1, or 0 where none of them can come.
     """
     size = x.shape[1]
     weights, allowed = np.empty(size, np.float32), np.empty(size + 32, np.float32)
@@ -591,7 +591,10 @@ def choose(
                 if top_ks[row] < size or top_ps[row] < 1:
                     lowest, num_lowest, total = _cut(weights[: len(logits)], top_ks[row], top_ps[row], total)
                 token = _at(weights[: len(logits)], lowest, num_lowest, points[row] * total)
-        tokens[row] = _token(masks[mask_of[row]], token) if is_held else token
+        if is_held:
+            is_any = len(logits) > 0 and logits[token] != -np.inf
+            token = _token(masks[mask_of[row]], token) if is_any else 0
+        tokens[row] = token
 
 
 @_loop

@@ -95,6 +95,8 @@ class Stream:
             if isinstance(said, EngineError):
                 self._num_open = 0
                 return outputs, said
+            if said.prompt_logprobs and self.request.is_cancelled:
+                continue
             outputs.append(said)
             self._num_open -= said.finish_reason is not None
             if said.prompt_logprobs:

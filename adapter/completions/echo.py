@@ -32,6 +32,8 @@ async def echoed(
             for delta in generated.deltas:
                 prompt = delta.choice_index // num_choices
                 if delta.prompt_tokens:
+                    if prompt not in unsaid:
+                        raise BrokenAnswer("log probabilities of the prompt come behind the answer's text")
                     unsaid[prompt] += delta.prompt_tokens
                     await asyncio.sleep(0)  # the next part may be there already, and to read one takes a while
                     continue

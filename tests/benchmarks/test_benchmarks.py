@@ -63,7 +63,7 @@ def test_the_int8_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_the_guidance_benchmark(results: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(guidance, "NUM_TOKENS", 16)
+    monkeypatch.setattr(guidance, "NUM_TOKENS", 48)
     monkeypatch.setattr(guidance, "NUM_WORDS", 1000)
     call(monkeypatch, guidance.main, "--quick")
     text = (results / "guidance-quick.md").read_text()

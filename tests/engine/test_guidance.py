@@ -148,6 +148,14 @@ def test_a_form_that_is_ready_is_as_it_was() -> None:
         assert guide.is_done
 
 
+def test_a_form_that_is_none_takes_no_place_of_another() -> None:
+    guidance = Guidance(train_tokenizer(), VOCAB_SIZE, frozenset({1}))
+    for _ in range(2):
+        with pytest.raises(InvalidRequest, match="guided_regex"):
+            guidance.guide(SamplingParams(guided_regex="(a"))
+    assert guidance._ready.cache_info().currsize == 0
+
+
 def test_every_choice_has_a_guide_of_its_own(start_engine: StartEngine) -> None:
     case = run(start_engine(), PROMPT, **HOT, n=4, seed=3, guided_json=SCHEMAS["nested"])
     texts = {case.text(choice) for choice in range(4)}

@@ -357,6 +357,14 @@ def test_what_has_no_bit_is_as_if_it_were_infinitely_low(size: int) -> None:
         assert torch.equal(kernels.choose(logits, [how] * 5, masks, held), kernels.choose(expected, [how] * 5))
 
 
+def test_where_nothing_can_come_no_ruled_out_token_does() -> None:
+    logits = torch.randn(2, 40)
+    logits[0, 7] = -torch.inf
+    masks = torch.tensor([[1 << 7, 0], [0, 1 << 20]], dtype=torch.int32)  # the second one has a token beyond the logits
+    for how in (GREEDY, (1.0, 10_000, 1.0, 0.0, 0.5)):
+        assert kernels.choose(logits.clone(), [how] * 2, masks, [0, 1]).tolist() == [0, 0]
+
+
 def test_what_has_no_bit_is_infinitely_low_where_the_cpu_puts_nothing_together(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loops, "_KNOWS_COMPRESSION", False)
     mask = np.array([5, -1, 0], np.int32)

@@ -18,6 +18,7 @@ from engine.detokenizer import TokenBytes
 from engine.device import Copied
 from engine.embedding import HiddenMean
 from engine.errors import InvalidRequest, StepFailed
+from engine.flight import Flight
 from engine.loop import Engine
 from engine.prompt_logprobs import PromptLogprobs
 from engine.request import Output, Prompt, TokenLogprob
@@ -194,6 +195,24 @@ def test_what_cannot_be_read_fails_its_request_alone(
         engine.submit(case.request)
     assert [[type(error) for error in case.wait().errors] for case in cases] == [[StepFailed], [StepFailed], []]
     assert cases[-1].text() == expected
+
+
+def test_a_chunk_that_cannot_be_read_fails_its_request(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What follows would be told without it."""
+    wait, failures = Flight.wait, [RuntimeError()]
+
+    def fail_once(flight: Flight) -> None:
+        if failures:
+            raise failures.pop()
+        wait(flight)
+
+    engine = start_engine(max_step_tokens=48)
+    monkeypatch.setattr(Flight, "wait", fail_once)
+    case = Recorder(PROMPT, prompt_logprobs=1, max_tokens=1)
+    engine.submit(case.request)
+    assert [type(error) for error in case.wait().errors] == [StepFailed]
 
 
 def test_they_come_in_parts_as_they_are_computed(

@@ -138,6 +138,18 @@ def test_parts_of_a_prompt_s_log_probabilities_let_others_go_between(is_streamin
     assert sender.num_live == 0
 
 
+def test_who_has_gone_is_sent_no_parts() -> None:
+    sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
+    stream = open_stream(sender, reply, is_streaming=True)
+    for token in range(3):
+        stream.on_output(Output(0, "", 0, prompt_logprobs=[TokenLogprob(token, -1.0, ())]))
+    stream.request.is_cancelled = True
+    say(stream, "", "cancelled")
+    sender.start()
+    sender.stop()
+    assert [(pieces[0].prompt_logprobs, is_last) for pieces, is_last in reply.sent] == [(None, True)]
+
+
 def test_they_do_not_wait_for_the_end() -> None:
     sender, reply = start(FakeEngine()), FakeReply()
     stream = open_stream(sender, reply, is_streaming=False)
