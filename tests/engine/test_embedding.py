@@ -2,24 +2,18 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from engine.errors import StepFailed
-from engine.loop import Engine
 from engine.request import Prompt
-from tests.checkpoints import VOCAB_SIZE, configs
+from tests.engine.peer import StartEngine, each_architecture, load, start_chunked
 from tests.engine.recorder import Recorder, run
 from tests.engine.test_gpu_runner import on_gpu_runner
-
-StartEngine = Callable[..., Engine]
 
 
 def embedded(tokens: list[int]) -> Recorder:
@@ -43,22 +37,13 @@ def matches(case: Recorder, model: Any) -> None:
     assert np.linalg.norm(embedding) == pytest.approx(1, abs=1e-6)
 
 
-def load(checkpoints: dict[str, Path], architecture: str) -> Any:
-    return AutoModelForCausalLM.from_pretrained(checkpoints[architecture], dtype=torch.float32).eval()
-
-
-@pytest.mark.parametrize("on_gpu", [False, True], ids=["cpu", "as on a gpu"])
-@pytest.mark.parametrize("architecture", list(configs()))
+@each_architecture
 def test_it_equals_transformers_hidden_states(
     start_engine: StartEngine, checkpoints: dict[str, Path], architecture: str, on_gpu: bool
 ) -> None:
     """In one step or in chunks, alone or beside others that embed and that generate."""
-    engine = start_engine(architecture, max_step_tokens=48, max_sequences=8)
-    if on_gpu:
-        on_gpu_runner(engine)
+    engine, prompts = start_chunked(start_engine, architecture, on_gpu)
     model = load(checkpoints, architecture)
-    numbers = random.Random(0)
-    prompts = [[numbers.randrange(2, VOCAB_SIZE) for _ in range(length)] for length in (1, 2, 40, 150, 255)]
     for prompt in prompts:
         alone = embedded(prompt)
         engine.submit(alone.request)

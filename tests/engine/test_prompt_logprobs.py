@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import random
-from collections.abc import Callable
 from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForCausalLM
 
 from engine import embedding, prompt_logprobs
 from engine.detokenizer import TokenBytes
@@ -19,21 +16,15 @@ from engine.device import Copied
 from engine.embedding import HiddenMean
 from engine.errors import InvalidRequest, StepFailed
 from engine.flight import Flight
-from engine.loop import Engine
 from engine.prompt_logprobs import PromptLogprobs
 from engine.request import Output, Prompt, TokenLogprob
 from engine.response import logprobs_json, merge
-from tests.checkpoints import BOS, EOS, VOCAB_SIZE, configs, train_tokenizer
+from tests.checkpoints import BOS, EOS, train_tokenizer
+from tests.engine.peer import StartEngine, each_architecture, load, start_chunked
 from tests.engine.recorder import Recorder, run
-from tests.engine.test_gpu_runner import on_gpu_runner
 
-StartEngine = Callable[..., Engine]
 TOKENIZER = train_tokenizer()
 PROMPT = [2 + i for i in range(100)]
-
-
-def load(checkpoints: dict[str, Path], architecture: str = "llama") -> Any:
-    return AutoModelForCausalLM.from_pretrained(checkpoints[architecture], dtype=torch.float32).eval()
 
 
 def scores_of(case: Recorder) -> list[TokenLogprob]:
@@ -60,18 +51,13 @@ def matches(case: Recorder, model: Any) -> None:
         assert [logprob for _, logprob in entry.top] == pytest.approx([float(row[i]) for i, _ in entry.top], abs=1e-4)
 
 
-@pytest.mark.parametrize("on_gpu", [False, True], ids=["cpu", "as on a gpu"])
-@pytest.mark.parametrize("architecture", list(configs()))
+@each_architecture
 def test_they_equal_transformers(
     start_engine: StartEngine, checkpoints: dict[str, Path], architecture: str, on_gpu: bool
 ) -> None:
     """In chunks, alone or beside others that are scored and that generate."""
-    engine = start_engine(architecture, max_step_tokens=48, max_sequences=8)
-    if on_gpu:
-        on_gpu_runner(engine)
+    engine, prompts = start_chunked(start_engine, architecture, on_gpu)
     model = load(checkpoints, architecture)
-    numbers = random.Random(0)
-    prompts = [[numbers.randrange(2, VOCAB_SIZE) for _ in range(length)] for length in (1, 2, 40, 150, 255)]
     greedy = {"temperature": 0, "max_tokens": 30, "ignore_eos": True}
     alone = [run(engine, prompt[:20], **greedy).text() for prompt in prompts]
     texts = [Recorder(prompt[:20], **greedy) for prompt in prompts]
