@@ -67,7 +67,7 @@ $(INSTALLED): pyproject.toml
 
 .PHONY: test
 test: $(INSTALLED) ## run the tests, a real Triton included
-	$(PY) -m pytest -m 'not slow'
+	$(PY) -m pytest -m 'not slow' --numprocesses 2 --dist loadgroup
 
 .PHONY: test-slow
 test-slow: $(INSTALLED) ## run what `make test` leaves out: training's data, the GPU benchmark in small

@@ -58,7 +58,7 @@ def test_a_response_calls_and_goes_on(client: openai.OpenAI) -> None:
 
 
 def test_a_response_thinks(client: openai.OpenAI) -> None:
-    response = client.responses.create(model=REASONER, input=QUESTION, max_output_tokens=30)
+    response = client.responses.create(model=REASONER, input=QUESTION, max_output_tokens=30, temperature=0)
     assert response.output[0].type == "reasoning"
     assert response.status == "incomplete"
     assert response.usage
@@ -124,7 +124,8 @@ def test_a_message_uses_a_tool_and_goes_on(claude: anthropic.Anthropic) -> None:
 
 def test_a_message_thinks(claude: anthropic.Anthropic) -> None:
     turns: Any = [{"role": "user", "content": QUESTION}]
-    message = claude.messages.create(model=REASONER, max_tokens=30, messages=turns, thinking={"type": "adaptive"})
+    asked: Any = {"thinking": {"type": "adaptive"}, "extra_body": {"temperature": 0}}
+    message = claude.messages.create(model=REASONER, max_tokens=30, messages=turns, **asked)
     assert message.content[0].type == "thinking"
     assert message.stop_reason == "max_tokens"
     assert message.usage.output_tokens_details
@@ -133,7 +134,8 @@ def test_a_message_thinks(claude: anthropic.Anthropic) -> None:
 
 def test_a_message_goes_on_with_its_beginning(claude: anthropic.Anthropic) -> None:
     turns: Any = [{"role": "user", "content": SORT}, {"role": "assistant", "content": "```python\n"}]
-    message = claude.messages.create(model=MODEL, max_tokens=200, messages=turns, stop_sequences=["END", "```"])
+    asked: Any = {"stop_sequences": ["END", "```"], "extra_body": {"temperature": 0}}
+    message = claude.messages.create(model=MODEL, max_tokens=200, messages=turns, **asked)
     [said] = message.content
     assert said.type == "text"
     assert said.text.startswith(("def ", "import ", "from "))

@@ -107,7 +107,8 @@ def test_a_thought_keeps_to_its_budget_and_the_answer_to_its_form(client: openai
 
 def test_a_thought_is_gone_on_with(client: openai.OpenAI) -> None:
     prefix: Any = {"role": "assistant", "content": "So", "reasoning_content": "I see.", "prefix": True}
-    said: Any = client.chat.completions.create(model=REASONER, messages=[*QUESTION, prefix], max_tokens=10)
+    asked: Any = {"model": REASONER, "messages": [*QUESTION, prefix], "max_tokens": 10, "temperature": 0}
+    said: Any = client.chat.completions.create(**asked)
     assert said.choices[0].message.content
     assert not hasattr(said.choices[0].message, "reasoning_content")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import subprocess
 import sys
@@ -308,6 +309,13 @@ def test_what_is_not_a_number_stays_so() -> None:
 @pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
 def test_other_types_are_left_to_torch(dtype: torch.dtype) -> None:
     assert not kernels.takes(torch.zeros(1, dtype=dtype))
+
+
+def test_one_process_compiles_at_a_time() -> None:
+    with open(loops.__file__) as file:
+        with kernels.compiling(), pytest.raises(BlockingIOError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
