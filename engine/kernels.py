@@ -6,8 +6,10 @@ is made for many rows of one sequence. The first call for each kind of tensors c
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import fcntl
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import cache
 from itertools import count, pairwise
 from typing import Any
@@ -104,6 +106,14 @@ def choose(
     numbers = [column.astype(kind) for column, kind in zip(columns, kinds, strict=True)]
     _in_parts(loops.choose, len(x), x.numel(), array(x), bits, mask_of, *numbers, array(tokens))
     return tokens
+
+
+@contextmanager
+def compiling() -> Iterator[None]:
+    """Wait for other processes that compile: what one has compiled, the next one finds on disk."""
+    with open(loops.__file__) as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def warm_up(keys: Tensor, values: Tensor) -> None:

@@ -89,6 +89,10 @@ class Runner:
 
     def warm_up(self, max_sequences: int) -> None:
         """Make ready for steps with up to so many sequences: no request shall wait for what is compiled once."""
+        with kernels.compiling():
+            self._compile(max_sequences)
+
+    def _compile(self, max_sequences: int) -> None:
         for sizes in ([1], [1, 1], [1, 2], [1, 1, 2], [2, 1]):  # each lays tensors out in its own way
             if len(sizes) > max_sequences:
                 continue
