@@ -153,10 +153,10 @@ class TalkerModel(EngineModel):
         return Prompt([0]), None
 
     def _describe(self) -> dict[str, Any]:
-        names = {name: "talker" for name in ("checkpoint", "architecture", "device", "dtype")}
+        names = {name: "talker" for name in ("version", "checkpoint", "architecture", "device", "dtype")}
         counts = {"max_context": 1 << 20, "max_sequences": MAX_LIVE, "num_parameters": 0}
         said = {"num_said": self._talker.num_said, "sending_s": self._sender.sending_s}
-        return names | counts | said | {"num_requests": self._sender.num_live}
+        return names | counts | said | {"quantization": None, "gpus": [], "num_requests": self._sender.num_live}
 
 
 class Paced(TalkerModel):

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
+from adapter.description import parse_description
 from benchmarks import gpu, guidance, int8, latent_cache, ocr, report
 from benchmarks.report import Chart, Report
 from engine.checkpoint import load_checkpoint
@@ -93,3 +96,13 @@ def test_the_expanded_cache_is_the_same_attention(tmp_path: Path, monkeypatch: p
         engine.stop()
     assert texts[0] == texts[1]
     assert shapes[0].num_heads == 1 < shapes[1].num_heads
+
+
+def test_the_adapter_understands_what_a_talker_says_of_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "triton_python_backend_utils", ModuleType("there is none outside Triton"))
+    from benchmarks.talker import Merged, Talker, TimedSender
+
+    model = Merged()
+    model._talker = Talker(interval_s=0.0, computes=False)
+    model._sender = TimedSender(model._talker)  # type: ignore[arg-type]
+    assert parse_description(json.dumps(model._describe())).checkpoint == "talker"
