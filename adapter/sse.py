@@ -81,9 +81,11 @@ class EventStream(Response):
             await send({"type": "http.response.body", "body": self._ending(record.fail(error)), "more_body": False})
 
     async def _send(self, send: Send, record: RequestRecord) -> None:
-        failure, clock = None, asyncio.get_running_loop().time
+        failure, loop = None, asyncio.get_running_loop()
+        clock, keepers = loop.time, list[asyncio.Task[None]]()
         self._last_s = clock()
-        keeper = asyncio.create_task(self._keep_awake(send))
+        # Few streams live long enough to need one.
+        timer = loop.call_later(self._silence_s, lambda: keepers.append(loop.create_task(self._keep_awake(send))))
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
@@ -98,8 +100,10 @@ class EventStream(Response):
                 raise
             failure = record.fail(error)
         finally:
-            keeper.cancel()
-            await asyncio.gather(keeper, return_exceptions=True)
+            timer.cancel()
+            for keeper in keepers:
+                keeper.cancel()
+                await asyncio.gather(keeper, return_exceptions=True)
         await send({"type": "http.response.body", "body": self._ending(failure), "more_body": False})
 
     async def _begin(self, send: Send) -> None:
