@@ -33,6 +33,8 @@ TOKEN, NUM_TOKENS, INTERVAL_S, STEP_S = " tok", 128, 0.02, 0.005
 CONCURRENCIES = (1, 16, 64)
 DIRECT = "gRPC"
 ROUTES = ("adapter", "generate_stream", DIRECT)
+MAX_LOST = 5
+"""Exports of perf_analyzer that may be broken, one after the other."""
 TICKS_S = os.sysconf("SC_CLK_TCK")
 PROCESSES = {"Triton": "tritonserver", "model": "triton_python_backend_stub", "adapter": "-m\0adapter"}
 """What the command line of each has."""
@@ -206,14 +208,19 @@ def main() -> None:
             for _ in range(rounds):
                 for concurrency in concurrencies:
                     for route in ROUTES:
-                        try:
-                            sample = running.measure(route, model, concurrency, seconds)
-                        except ProfileLost as error:
-                            print(f"{error}; measured once more", file=sys.stderr)
-                            sample = running.measure(route, model, concurrency, seconds)
+                        sample = measure(running, route, model, concurrency, seconds)
                         samples.setdefault((concurrency, route), []).append(sample)
             show(report, model, samples)
     report.write()
+
+
+def measure(running: Service, route: str, model: str, concurrency: int, seconds: float) -> Sample:
+    for _ in range(MAX_LOST):
+        try:
+            return running.measure(route, model, concurrency, seconds)
+        except ProfileLost as error:
+            print(f"{error}; measured once more", file=sys.stderr)
+    return running.measure(route, model, concurrency, seconds)
 
 
 def show(report: Report, model: str, samples: dict[tuple[int, str], list[Sample]]) -> None:

@@ -68,7 +68,7 @@ WORKLOADS = (
     Workload("4 long prompts", 4, num_input_tokens=2048),
     Workload("16, prefix of 1024", 16, num_input_tokens=1152, num_shared_tokens=1024),
 )
-QUICK, FEW = WORKLOADS[:3], WORKLOADS[:2]
+QUICK, FEW, LONG = WORKLOADS[:3], WORKLOADS[:2], WORKLOADS[4:5]
 NUM_WARM_UP_TOKENS = 8
 """That are generated for each request of a first round, which does not count."""
 SLOW = ("generate", "continuous")
@@ -269,6 +269,7 @@ def main() -> None:
     )
     parser.add_argument("--without", nargs="*", default=[], choices=[name for name in PEERS if name != "ours"])
     parser.add_argument("--few", action="store_true", help="1 and 4 at once alone: in more rounds, when they begin")
+    parser.add_argument("--long", action="store_true", help="long prompts alone, likewise")
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else arguments.rounds
     threads = max(1, (os.cpu_count() or 1) - 1)
@@ -279,9 +280,8 @@ def main() -> None:
     if "vllm" in names:
         ensure_vllm()
     name = "engines-quick" if arguments.quick else "-".join(["engines", *(names[1:] if without else [])])
-    workloads = QUICK if arguments.quick else FEW if arguments.few else WORKLOADS
-    if arguments.few:
-        name += "-few"
+    workloads = QUICK if arguments.quick else FEW if arguments.few else LONG if arguments.long else WORKLOADS
+    name += "-few" if arguments.few else "-long" if arguments.long else ""
     how = f"{threads} compute thread(s) for each engine; medians of {rounds} interleaved rounds"
     slow = [peer for peer in SLOW if peer in names]
     report = Report(name, f"{how}, one of {' and '.join(slow)}." if slow else f"{how}.")
@@ -290,7 +290,7 @@ def main() -> None:
         f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, and weights that fit into the CPU's caches faster; "
         f"bfloat16 is multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s."
     )
-    for title, config in list(models().items())[: 1 if arguments.quick else 2 if arguments.few else None]:
+    for title, config in list(models().items())[: 1 if arguments.quick else 2 if arguments.few or arguments.long else None]:
         measure(report, title, config, names, threads, rounds, workloads)
         report.save()
     report.write()

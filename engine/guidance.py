@@ -116,11 +116,13 @@ class Guidance:
         present = [guide for guide in guides if guide]
         if not present:
             return None
-        masks = np.zeros((len(present), (self._num_tokens + 31) // 32), np.int32)
+        masks = np.empty((len(present), (self._num_tokens + 31) // 32), np.int32)
+        address, size_bytes = masks.ctypes.data, masks.strides[0]
         for row, guide in enumerate(present):
             if (token := guide.next_token) is None:
-                guide.matcher.unsafe_compute_mask_ptr(masks.ctypes.data + row * masks.strides[0], masks.strides[0])
+                guide.matcher.unsafe_compute_mask_ptr(address + row * size_bytes, size_bytes)
             else:
+                masks[row] = 0
                 masks.view(np.uint32)[row, token // 32] = 1 << token % 32
         return torch.from_numpy(masks)
 

@@ -103,6 +103,14 @@ class Sequence:
             return True
         return self.thought_budget is not None and bool(self.thought_budget.forced)
 
+    @property
+    def forced_token(self) -> int | None:
+        """The next one, where only one may come and nobody asks how likely it is."""
+        budget = self.thought_budget
+        if self.guide is None or self.request.params.logprobs is not None or (budget and budget.forced):
+            return None
+        return self.guide.next_token
+
     def draw(self) -> float:
         """The random number that chooses the next token: the same one, however often that is tried."""
         if self._drawn[0] != self.num_output_tokens:

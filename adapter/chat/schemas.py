@@ -13,6 +13,8 @@ from adapter.sampling import GUIDED, MAX_INT32, SamplingFields
 
 MAX_MESSAGES = 4096
 MAX_IMAGES = 16
+THINKING_SWITCHES = ("enable_thinking", "thinking")
+"""What chat templates call it, in `chat_template_kwargs`."""
 
 
 class Thinking(RequestModel):
@@ -164,7 +166,9 @@ class ChatRequest(SamplingFields):
         if self.thinking and self.reasoning_effort and is_disabled != has_no_effort:
             text = "reasoning_effort: contradicts thinking; give one of them"
             raise InvalidRequest(text, param="reasoning_effort")
-        if (is_disabled or has_no_effort) and self.thought_budget not in (None, -1):
+        switches = self.chat_template_kwargs or {}
+        is_switched_off = any(switches.get(name) is False for name in THINKING_SWITCHES)
+        if (is_disabled or has_no_effort or is_switched_off) and self.thought_budget not in (None, -1):
             param = "thinking.budget_tokens" if self.thinking_token_budget is None else "thinking_token_budget"
             raise InvalidRequest(f"{param}: thinking is disabled; leave it out", param=param)
 

@@ -163,6 +163,10 @@ def test_a_thought_may_be_the_prefix(http: httpx.Client, triton: FakeTriton) -> 
         ({"thinking": {"type": "enabled"}, "reasoning_effort": "none"}, "reasoning_effort"),
         ({"reasoning_effort": "extreme"}, "reasoning_effort"),
         ({"thinking_token_budget": -2}, "thinking_token_budget"),
+        (
+            {"thinking_token_budget": 5, "chat_template_kwargs": {"enable_thinking": False}},
+            "thinking_token_budget",
+        ),
         ({"thinking": {"type": "enabled", "budget_tokens": 0}}, "thinking.budget_tokens"),
         (
             {"thinking": {"type": "enabled", "budget_tokens": 5}, "thinking_token_budget": -1},

@@ -189,6 +189,31 @@ def test_logprobs_are_of_what_is_said(start_engine: StartEngine) -> None:
     assert tokenizer.decode(said) == case.text()
 
 
+@pytest.mark.parametrize("architecture", ["llama", "deepseek_v2"])
+def test_what_must_come_takes_no_steps_of_its_own(
+    start_engine: StartEngine, monkeypatch: pytest.MonkeyPatch, architecture: str
+) -> None:
+    engine = start_engine(architecture)
+    num_steps, compute = 0, engine._runner.run
+
+    def count(*arguments: Any) -> Any:
+        nonlocal num_steps
+        num_steps += 1
+        return compute(*arguments)
+
+    monkeypatch.setattr(engine._runner, "run", count)
+    said = []
+    for logprobs in (0, None):  # whose log probabilities are asked for, all tokens are chosen one by one
+        num_steps = 0
+        form = {"guided_regex": "[a-c] what must come [a-c] comes in any case"}
+        case = run(engine, PROMPT, temperature=0, max_tokens=100, logprobs=logprobs, **form)
+        said.append((case.text(), case.num_tokens(), num_steps))
+    (text, num_tokens, num_single), (same_text, same_num, num_together) = said
+    assert (same_text, same_num) == (text, num_tokens)
+    assert num_single >= num_tokens > 20
+    assert num_together < 8
+
+
 def test_an_answer_ends_with_its_form_even_if_no_token_ends_it(start_engine: StartEngine) -> None:
     case = run(start_engine(), PROMPT, **HOT, ignore_eos=True, guided_choice=["yes", "no"])
     assert case.text() in ("yes", "no")
