@@ -290,7 +290,8 @@ def main() -> None:
         f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, and weights that fit into the CPU's caches faster; "
         f"bfloat16 is multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s."
     )
-    for title, config in list(models().items())[: 1 if arguments.quick else 2 if arguments.few or arguments.long else None]:
+    num_models = 1 if arguments.quick else 2 if arguments.few or arguments.long else None
+    for title, config in list(models().items())[:num_models]:
         measure(report, title, config, names, threads, rounds, workloads)
         report.save()
     report.write()
