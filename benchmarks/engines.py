@@ -1,7 +1,7 @@
 """The engine beside transformers' `generate`, its continuous batching and vLLM, on random models, in one run.
 
-Usage: python -m benchmarks.engines [--rounds 3] [--quick] [--few] [--without vllm]. Each engine is a process of
-its own, and they take turns, each when the others are quiet. The first run makes a virtual environment for vLLM
+Usage: python -m benchmarks.engines [--rounds 3] [--quick] [--few] [--long] [--without vllm]. Each engine is a process
+of its own, and they take turns, each when the others are quiet. The first run makes a virtual environment for vLLM
 (3.5 GB) under .cache/.
 """
 
