@@ -28,10 +28,13 @@ async def cancel_on_disconnect(work: Coroutine[Any, Any, T], receive: Receive) -
 
     watcher = asyncio.create_task(watch())
     try:
-        return await work
-    except asyncio.CancelledError:
+        result = await work
+    except BaseException:
         if is_gone:
             raise ClientDisconnected from None
         raise
     finally:
         watcher.cancel()
+    if is_gone:
+        raise ClientDisconnected
+    return result

@@ -44,7 +44,7 @@ JsonObject = Annotated[dict[str, Any], AfterValidator(_not_too_deep)]
 
 
 @cache
-def _names(model: type[BaseModel]) -> frozenset[str]:
+def _field_names(model: type[BaseModel]) -> frozenset[str]:
     """Of a model's fields, as clients write them."""
     return frozenset(field.alias or name for name, field in model.model_fields.items())
 
@@ -60,7 +60,7 @@ class RequestModel(BaseModel):
         if not isinstance(fields, dict):
             return fields
         given = {name: value for name, value in fields.items() if value is not None}
-        names = _names(cls)
+        names = _field_names(cls)
         # One unknown field is enough to say: pydantic would go on and describe each of a million.
         unknown = next((name for name in given if name not in names), None)
         known = {name: value for name, value in given.items() if name in names}
@@ -110,8 +110,9 @@ class _JsonRequest(Request):
 class JsonRoute(APIRoute):
     """Where it has a body, that must be JSON.
 
-    An endpoint that takes a model and the request, and gives a response, is called without FastAPI's search for
-    whatever else it could take: that costs each request as much as all that we do ourselves.
+    An endpoint that takes a model and the request alone, and gives a response, is called without FastAPI's search for
+    whatever else it could take, which costs each request as much as all that we do ourselves. What is only given with
+    `include_router`, such as dependencies, it would not get.
     """
 
     def loads(self, body: bytes) -> Any:

@@ -82,10 +82,14 @@ class EventStream(Response):
 
     async def _send(self, send: Send, record: RequestRecord) -> None:
         failure, loop = None, asyncio.get_running_loop()
-        clock, keepers = loop.time, list[asyncio.Task[None]]()
+        clock, keeper = loop.time, None
+
+        def begin_to_keep_awake() -> None:
+            nonlocal keeper
+            keeper = loop.create_task(self._keep_awake(send))
+
         self._last_s = clock()
-        # Few streams live long enough to need one.
-        timer = loop.call_later(self._silence_s, lambda: keepers.append(loop.create_task(self._keep_awake(send))))
+        timer = loop.call_later(self._silence_s, begin_to_keep_awake)  # few streams live so long
         try:
             async with aclosing(self._events) as events:
                 async for event in events:
@@ -101,7 +105,7 @@ class EventStream(Response):
             failure = record.fail(error)
         finally:
             timer.cancel()
-            for keeper in keepers:
+            if keeper is not None:
                 keeper.cancel()
                 await asyncio.gather(keeper, return_exceptions=True)
         await send({"type": "http.response.body", "body": self._ending(failure), "more_body": False})

@@ -1,7 +1,7 @@
 """The engine beside transformers' `generate`, its continuous batching and vLLM, on random models, in one run.
 
-Usage: python -m benchmarks.engines [--rounds 3] [--quick] [--few] [--without vllm]. Each engine is a process of
-its own, and they take turns, each when the others are quiet. The first run makes a virtual environment for vLLM
+Usage: python -m benchmarks.engines [--rounds 3] [--quick] [--few] [--long] [--without vllm]. Each engine is a process
+of its own, and they take turns, each when the others are quiet. The first run makes a virtual environment for vLLM
 (3.5 GB) under .cache/.
 """
 
@@ -68,7 +68,8 @@ WORKLOADS = (
     Workload("4 long prompts", 4, num_input_tokens=2048),
     Workload("16, prefix of 1024", 16, num_input_tokens=1152, num_shared_tokens=1024),
 )
-QUICK, FEW, LONG = WORKLOADS[:3], WORKLOADS[:2], WORKLOADS[4:5]
+QUICK, FEW = WORKLOADS[:3], WORKLOADS[:2]
+LONG = tuple(workload for workload in WORKLOADS if workload.num_input_tokens >= 2048)
 NUM_WARM_UP_TOKENS = 8
 """That are generated for each request of a first round, which does not count."""
 SLOW = ("generate", "continuous")
@@ -264,12 +265,13 @@ def ensure_vllm() -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument(
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument(
         "--quick", action="store_true", help="the smallest model, 1 to 16 at once, one round, vLLM if it is there"
     )
+    which.add_argument("--few", action="store_true", help="1 and 4 at once alone: in more rounds, when they begin")
+    which.add_argument("--long", action="store_true", help="long prompts alone, likewise")
     parser.add_argument("--without", nargs="*", default=[], choices=[name for name in PEERS if name != "ours"])
-    parser.add_argument("--few", action="store_true", help="1 and 4 at once alone: in more rounds, when they begin")
-    parser.add_argument("--long", action="store_true", help="long prompts alone, likewise")
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else arguments.rounds
     threads = max(1, (os.cpu_count() or 1) - 1)
@@ -290,7 +292,8 @@ def main() -> None:
         f"Memory is read at {limits.bytes_s / 1e9:.0f} GB/s, and weights that fit into the CPU's caches faster; "
         f"bfloat16 is multiplied at {limits.flops_s / 1e9:.0f} GFLOP/s."
     )
-    for title, config in list(models().items())[: 1 if arguments.quick else 2 if arguments.few or arguments.long else None]:
+    num_models = 1 if arguments.quick else 2 if arguments.few or arguments.long else None
+    for title, config in list(models().items())[:num_models]:
         measure(report, title, config, names, threads, rounds, workloads)
         report.save()
     report.write()

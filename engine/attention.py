@@ -69,7 +69,7 @@ class Segment:
 class StepAttention:
     """Attention of one step: writes the step's keys and values, then lets every row see its own sequence.
 
-    As is best on CPU, sequences that decode are one loop over what each has cached, and the others come one by one.
+    As is best on CPU, sequences of one row are one loop over what each has cached, and the others come one by one.
     """
 
     max_absorbed_rows: int | None = None

@@ -9,7 +9,7 @@ from __future__ import annotations
 import fcntl
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from itertools import count, pairwise
 from typing import Any
@@ -112,7 +112,8 @@ def choose(
 def compiling() -> Iterator[None]:
     """Wait for other processes that compile: what one has compiled, the next one finds on disk."""
     with open(loops.__file__) as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+        with suppress(OSError):  # not every file system has locks; then all compile
+            fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 

@@ -35,6 +35,8 @@ logger = logging.getLogger(__name__)
 
 _ENOUGH_PRODUCTS = 2**35
 """Of weights with prompt tokens in a step on CPU: more at once are no faster, and some answers begin sooner so."""
+_MOST_FORCED = 16
+"""Tokens of one answer that are taken without a step: all answers' are computed in the next one."""
 _STOPPED = "the model is being unloaded; send the request again later"
 _UNFINISHED = "an answer of this form did not come to its end; ask for more"
 _FAILED = "the engine failed in a step; send the request again"
@@ -281,15 +283,18 @@ class Engine:
     def _take_forced(self, sequence: Sequence) -> None:
         """Say what must come next: computed together with the token before it, it takes no step of its own.
 
-        On a GPU, steps of one token each are graphs, and faster than one of several.
+        Not on a GPU: steps of one token each are graphs there, and faster than one of several.
         """
-        while not self._runs_ahead and sequence.cache_start is not None:
-            forced, guide = sequence.forced_token, sequence.guide
-            if forced is None or guide is None:
+        if self._runs_ahead:
+            return
+        for _ in range(_MOST_FORCED):
+            forced = None if sequence.cache_start is None else sequence.forced_token
+            if forced is None or forced >= self._checkpoint.vocab_size:
                 return
+            assert sequence.guide is not None
             sequence.draw()  # so that those that follow have the same random numbers in any case
-            sequence.tokens.append(forced)
-            sequence.tokens[-1] = token = guide.choose(forced, sequence.num_left)
+            sequence.tokens.append(forced)  # its place is one of those that are left
+            token = sequence.tokens[-1] = sequence.guide.choose(forced, sequence.num_left)
             self._tell(sequence, self._extend(sequence, len(sequence.tokens) - 1, SampledToken(token, None)))
 
     def _tell(self, sequence: Sequence, output: Output) -> None:

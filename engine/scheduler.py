@@ -12,7 +12,10 @@ from engine.sequence import Sequence
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """The tokens `start … end` of a sequence, computed in one step: one for decode, more for prefill."""
+    """The tokens `start … end` of a sequence, computed in one step.
+
+    One for decode, with those that a form has forced behind it; more for prefill.
+    """
 
     sequence: Sequence
     start: int
@@ -73,8 +76,8 @@ class Scheduler:
     def schedule(self) -> Batch:
         """Choose the chunks of the next step: decode first, then prefill in order of arrival."""
         self._admit()
-        # Stable: sequences that decode have one token to compute, and come before all prefill.
-        ordered = sorted(self._running, key=lambda sequence: sequence.num_uncomputed > 1)
+        # Stable: decode comes before all prefill, and what is of one token first.
+        ordered = sorted(self._running, key=lambda sequence: (not sequence.is_decoding, sequence.num_uncomputed > 1))
         batch, budget, num_prompt_tokens = [], self._max_step_tokens, 0
         coming: set[bytes] = set()
         """Blocks that are being computed for sequences before."""
@@ -96,7 +99,7 @@ class Scheduler:
             end = min(len(sequence.tokens), start + budget)
             batch.append(Chunk(sequence, start, end, tuple(known)))
             budget -= end - start
-            num_prompt_tokens += end - start if sequence.num_uncomputed > 1 else 0
+            num_prompt_tokens += 0 if sequence.is_decoding else end - start
         return batch
 
     def advance(self, batch: Batch) -> None:

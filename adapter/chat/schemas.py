@@ -13,8 +13,8 @@ from adapter.sampling import GUIDED, MAX_INT32, SamplingFields
 
 MAX_MESSAGES = 4096
 MAX_IMAGES = 16
-THINKING_SWITCHES = ("enable_thinking", "thinking")
-"""What chat templates call it, in `chat_template_kwargs`."""
+_THINKING = ("enable_thinking", "thinking")
+"""What chat templates call the switch, in `chat_template_kwargs`."""
 
 
 class Thinking(RequestModel):
@@ -167,7 +167,8 @@ class ChatRequest(SamplingFields):
             text = "reasoning_effort: contradicts thinking; give one of them"
             raise InvalidRequest(text, param="reasoning_effort")
         switches = self.chat_template_kwargs or {}
-        is_switched_off = any(switches.get(name) is False for name in THINKING_SWITCHES)
+        is_switched_off = any(switches.get(name) is False for name in _THINKING)
+        is_switched_off &= self.thinking is None and not self.messages[-1].thought  # either has the last word
         if (is_disabled or has_no_effort or is_switched_off) and self.thought_budget not in (None, -1):
             param = "thinking.budget_tokens" if self.thinking_token_budget is None else "thinking_token_budget"
             raise InvalidRequest(f"{param}: thinking is disabled; leave it out", param=param)

@@ -74,6 +74,22 @@ def test_after_enough_of_prompts_no_other_one_is_begun(cache: PrefixCache) -> No
     assert spans(scheduler.schedule()) == [(8, 9), (8, 9), (0, 8), (0, 30)], "what decodes does not count"
 
 
+def test_forced_tokens_of_answers_are_no_prompt(cache: PrefixCache) -> None:
+    """Behind single ones, before all prompts, and however many they are."""
+    scheduler = Scheduler(cache, max_step_tokens=100, enough_tokens=4)
+    sequences = [make(2, max_tokens=20) for _ in range(3)]
+    for sequence in sequences:
+        scheduler.add(sequence)
+    while not all(sequence.is_decoding for sequence in sequences):
+        compute(scheduler, scheduler.schedule())
+    for sequence in sequences[:2]:
+        sequence.tokens += [1] * 5
+    scheduler.add(make(8))
+    batch = scheduler.schedule()
+    assert [chunk.num_tokens for chunk in batch] == [1, 6, 6, 8]
+    assert batch[0].sequence is sequences[2]
+
+
 def test_waits_for_room_in_order_and_gives_it_back(cache: PrefixCache) -> None:
     scheduler = Scheduler(cache, max_step_tokens=512)
     big, second, small = make(10 * BLOCK_SIZE - 4), make(8 * BLOCK_SIZE - 4), make(2)
