@@ -13,6 +13,7 @@ from transformers import AutoModelForCausalLM
 
 from engine.loop import Engine
 from tests.checkpoints import VOCAB_SIZE, configs
+from tests.engine.recorder import Recorder, run
 from tests.engine.test_gpu_runner import on_gpu_runner
 
 StartEngine = Callable[..., Engine]
@@ -35,3 +36,15 @@ def start_chunked(start_engine: StartEngine, architecture: str, on_gpu: bool) ->
         on_gpu_runner(engine)
     numbers = random.Random(0)
     return engine, [[numbers.randrange(2, VOCAB_SIZE) for _ in range(length)] for length in (1, 2, 40, 150, 255)]
+
+
+def serve_beside_texts(engine: Engine, prompts: list[list[int]], cases: list[Recorder]) -> None:
+    """Serve cases to their ends, beside texts that come to what they come to alone."""
+    greedy = {"temperature": 0, "max_tokens": 30, "ignore_eos": True}
+    texts = [Recorder(prompt[:20], **greedy) for prompt in prompts]
+    for recorder in [*texts[:3], *cases[:6], *texts[3:], *cases[6:]]:
+        engine.submit(recorder.request)
+    for case in cases:
+        case.wait()
+    for text in texts:
+        assert text.wait().text() == run(engine, text.request.prompt.tokens, **greedy).text()

@@ -11,7 +11,7 @@ import torch
 
 from engine.errors import StepFailed
 from engine.request import Prompt
-from tests.engine.peer import StartEngine, each_architecture, load, start_chunked
+from tests.engine.peer import StartEngine, each_architecture, load, serve_beside_texts, start_chunked
 from tests.engine.recorder import Recorder, run
 from tests.engine.test_gpu_runner import on_gpu_runner
 
@@ -48,15 +48,10 @@ def test_it_equals_transformers_hidden_states(
         alone = embedded(prompt)
         engine.submit(alone.request)
         matches(alone, model)
-    texts = [Recorder(prompt[:20], temperature=0, max_tokens=30, ignore_eos=True) for prompt in prompts]
     among = [embedded(prompt) for prompt in prompts * 2]
-    for recorder in [*texts[:3], *among[:6], *texts[3:], *among[6:]]:
-        engine.submit(recorder.request)
+    serve_beside_texts(engine, prompts, among)
     for case in among:
         matches(case, model)
-    for text in texts:
-        alone = run(engine, text.request.prompt.tokens, temperature=0, max_tokens=30, ignore_eos=True)
-        assert text.wait().text() == alone.text()
 
 
 def test_what_is_cached_of_a_prompt_is_computed_all_the_same(

@@ -20,7 +20,7 @@ from engine.prompt_logprobs import PromptLogprobs
 from engine.request import Output, Prompt, TokenLogprob
 from engine.response import logprobs_json, merge
 from tests.checkpoints import BOS, EOS, train_tokenizer
-from tests.engine.peer import StartEngine, each_architecture, load, start_chunked
+from tests.engine.peer import StartEngine, each_architecture, load, serve_beside_texts, start_chunked
 from tests.engine.recorder import Recorder, run
 
 TOKENIZER = train_tokenizer()
@@ -58,20 +58,15 @@ def test_they_equal_transformers(
     """In chunks, alone or beside others that are scored and that generate."""
     engine, prompts = start_chunked(start_engine, architecture, on_gpu)
     model = load(checkpoints, architecture)
-    greedy = {"temperature": 0, "max_tokens": 30, "ignore_eos": True}
-    alone = [run(engine, prompt[:20], **greedy).text() for prompt in prompts]
-    texts = [Recorder(prompt[:20], **greedy) for prompt in prompts]
     scored = [
         Recorder(prompt, prompt_logprobs=num_top, max_tokens=max_tokens, ignore_eos=True)
         for prompt in prompts
         for num_top, max_tokens in ((0, 0), (3, 1))
     ]
-    for recorder in [*texts[:3], *scored[:6], *texts[3:], *scored[6:]]:
-        engine.submit(recorder.request)
+    serve_beside_texts(engine, prompts, scored)
     for case in scored:
-        matches(case.wait(), model)
+        matches(case, model)
         assert (case.finish_reasons, case.num_tokens()) == ({0: "length"}, case.request.params.max_tokens)
-    assert [text.wait().text() for text in texts] == alone
 
 
 def test_what_is_cached_of_a_prompt_is_computed_all_the_same(
