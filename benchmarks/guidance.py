@@ -119,7 +119,7 @@ def compare_libraries(tokenizer: PreTrainedTokenizerFast, report: Report) -> Non
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--quick", action="store_true", help="the smallest model, one round")
+    parser.add_argument("--quick", action="store_true", help="the smallest model, few rounds")
     arguments = parser.parse_args()
     rounds = 1 if arguments.quick else arguments.rounds
     threads = max(1, (os.cpu_count() or 1) - 1)
