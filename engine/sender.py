@@ -26,7 +26,9 @@ _MAX_POLLS = 20
 _MIN_SHARE = 0.1
 """Of the time, which sending may take from a busy loop: both are in one process."""
 _MAX_WAIT_S = 0.05
-"""Longest time that a piece waits for the next ones."""
+"""Longest time that a piece waits for the next ones, and that a late sender keeps the pieces of a request apart."""
+_STEP_S = 0.001
+"""What a request's choices say within it is of one step."""
 
 
 def pace(num_live: int, response_s: float, waiting: float) -> float:
@@ -57,13 +59,13 @@ class Stream:
         self.request = Request(prompt, params, self)
         self.reply = reply
         self.outbox: queue.SimpleQueue[Stream | None] | None = None
-        self._may_be_taken = is_streaming
-        """Unstreamed, only when all of it is said: it is one response then."""
         self.next_s = 0.0
         """When its next response may go, on the monotonic clock."""
         self.is_ending = False
         """Whether nothing follows what was said: there is no reason to wait."""
-        self._said: deque[Output | EngineError] = deque()
+        self._is_streaming = is_streaming
+        self._said: deque[tuple[float, Output | EngineError]] = deque()
+        """With when it was."""
         self._is_queued = False
         self._num_open = params.n
 
@@ -73,39 +75,58 @@ class Stream:
         return self._num_open == 0
 
     def on_output(self, output: Output) -> None:
-        self._said.append(output)
+        self._said.append((time.monotonic(), output))
         if self.request.num_unfinished == 0:
             self._hurry()
-        elif self._may_be_taken or output.prompt_logprobs:
+        elif self._is_streaming or output.prompt_logprobs:
             self._notify()
 
     def on_error(self, error: EngineError) -> None:
-        self._said.append(error)
+        self._said.append((time.monotonic(), error))
         self._hurry()
 
     def take(self) -> tuple[list[Output], EngineError | None]:
-        """Return what was said since the last call; while the sender is busy with others, that grows by itself.
+        """Return what was said by the time the turn was due, as if the sender were never late: what came since gets a
+        turn of its own, so that a short delay merges nothing. What has waited for long is returned in any case.
 
         A part of a prompt's log probabilities is returned alone, unstreamed too: to send all at once takes long.
         """
         self._is_queued = False
         outputs: list[Output] = []
-        while self._said and (self._may_be_taken or _is_of_prompt(self._said[0])):
-            said = self._said.popleft()
+        error = None
+        until_s = self._until_s()
+        while self._may_be_taken and self._said[0][0] <= until_s:
+            _, said = self._said.popleft()
             if isinstance(said, EngineError):
                 self._num_open = 0
-                return outputs, said
+                error = said
+                break
             if said.prompt_logprobs and self.request.is_cancelled:
                 continue
             outputs.append(said)
             self._num_open -= said.finish_reason is not None
             if said.prompt_logprobs:
                 break
-        return outputs, None
+        if self._may_be_taken:
+            self._notify()
+        return outputs, error
+
+    @property
+    def _may_be_taken(self) -> bool:
+        """Whether there is something to send. Unstreamed, an answer is one response, when all of it is said."""
+        return bool(self._said) and (self._is_streaming or self.is_ending or _is_of_prompt(self._said[0][1]))
+
+    def _until_s(self) -> float:
+        """Up to when what was said is to be taken; `next_s` becomes when that was due."""
+        now_s = time.monotonic()
+        if not self._said or not self._is_streaming:
+            return now_s
+        self.next_s = max(self.next_s, self._said[0][0])
+        return max(self.next_s + _STEP_S, now_s - _MAX_WAIT_S)
 
     def _hurry(self) -> None:
         """Send what was said, even if its turn has not come."""
-        self.is_ending = self._may_be_taken = True
+        self.is_ending = True
         self._is_queued = False
         self._notify()
 
@@ -218,10 +239,9 @@ class Sender:
                 started_s = time.thread_time()  # waiting takes nothing from the loop
                 stream.reply.send(merge(outputs), stream.is_done)
                 if _is_of_prompt(outputs[-1]):
-                    self._outbox.put(stream)  # the next part comes after what others say
                     return
                 self._response_s += 0.1 * (time.thread_time() - started_s - self._response_s)
-                stream.next_s = time.monotonic() + pace(len(self._live), self._response_s, self._waiting)
+                stream.next_s += pace(len(self._live), self._response_s, self._waiting)
         except Exception:
             logger.exception("a response could not be sent; its request is ended with an error")
             self._engine.cancel(stream.request)

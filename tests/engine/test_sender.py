@@ -54,6 +54,25 @@ class FakeEngine:
         self.has_cancelled.set()
 
 
+class Clock:
+    """Stands for `time` in the sender: the test says how late it is."""
+
+    thread_time = staticmethod(time.thread_time)
+
+    def __init__(self) -> None:
+        self.now_s = 100.0
+
+    def monotonic(self) -> float:
+        return self.now_s
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    clock = Clock()
+    monkeypatch.setattr("engine.sender.time", clock)
+    return clock
+
+
 def start(engine: FakeEngine) -> Sender:
     sender = Sender(engine)  # type: ignore[arg-type]
     sender.start()
@@ -72,22 +91,50 @@ def say(stream: Stream, text: str, finish_reason: str | None = None, choice: int
     stream.on_output(Output(choice, text, 1, None, finish_reason))  # type: ignore[arg-type]
 
 
-def test_what_piles_up_while_a_response_is_sent_is_merged() -> None:
+def sent_late(clock: Clock, late_s: float) -> list[tuple[str, int, bool]]:
+    """What is sent of steps 20 ms apart, when the sender gets to the second of them `late_s` after the last."""
     sender, reply = start(FakeEngine()), FakeReply()
     stream = open_stream(sender, reply)
     reply.may_send.clear()
     say(stream, "a")
     reply.is_sending.wait(10)
     for text in "bcd":
+        clock.now_s += 0.02
         say(stream, text)
+    clock.now_s += 0.02
     say(stream, "e", "stop")
+    clock.now_s += late_s
     reply.may_send.set()
     sender.stop()
-    assert [(pieces[0].text, pieces[0].num_tokens, is_last) for pieces, is_last in reply.sent] == [
-        ("a", 1, False),
-        ("bcde", 4, True),
-    ]
     assert sender.num_live == 0
+    return [(pieces[0].text, pieces[0].num_tokens, is_last) for pieces, is_last in reply.sent]
+
+
+def test_what_piles_up_while_a_response_is_sent_is_merged(clock: Clock) -> None:
+    assert sent_late(clock, 1.0) == [("a", 1, False), ("bcde", 4, True)]
+
+
+def test_no_more_is_merged_than_has_waited_for_long(clock: Clock) -> None:
+    assert sent_late(clock, 0.015) == [("a", 1, False), ("bc", 2, False), ("d", 1, False), ("e", 1, True)]
+
+
+def test_what_was_meant_to_wait_is_merged_also_when_it_is_late(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.sender.pace", lambda *_: 0.061)
+    assert sent_late(clock, 0.0) == [("a", 1, False), ("bcd", 3, False), ("e", 1, True)]
+
+
+def test_choices_of_one_step_are_one_response(clock: Clock) -> None:
+    sender, reply = start(FakeEngine()), FakeReply()
+    stream = open_stream(sender, reply, n=2)
+    reply.may_send.clear()
+    say(stream, "a")
+    reply.is_sending.wait(10)
+    for choice in (0, 1):
+        clock.now_s += 0.0004
+        say(stream, "b", "stop", choice)
+    reply.may_send.set()
+    sender.stop()
+    assert [sorted(pieces) for pieces, _ in reply.sent] == [[0], [0, 1]]
 
 
 def test_unstreamed_is_one_response_of_all_choices() -> None:
