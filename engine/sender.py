@@ -1,15 +1,16 @@
-"""Takes what the loop says to where it was asked: one thread, one response at a time, merging what piled up."""
+"""Takes what the loop says to where it was asked: one thread, one response at a time, merging where it must."""
 
 from __future__ import annotations
 
 import heapq
 import logging
+import math
 import queue
 import threading
 import time
 from collections import deque
 from itertools import islice
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.errors import EngineError, StepFailed
 from engine.loop import Engine
@@ -21,7 +22,7 @@ logger = logging.getLogger(__name__)
 
 _POLL_INTERVAL_S = 0.02
 """How often live requests are asked whether their clients have gone."""
-_MAX_POLLS = 20
+_MAX_POLLS = 10
 """Requests that are asked at a time, since each waits a tenth of a millisecond for Triton; the others come next."""
 _MIN_SHARE = 0.1
 """Of the time, which sending may take from a busy loop: both are in one process."""
@@ -52,6 +53,12 @@ class Reply(Protocol):
         """Whether the client has gone."""
 
 
+class _Said(NamedTuple):
+    at_s: float
+    """On the monotonic clock."""
+    what: Output | EngineError
+
+
 class Stream:
     """One request on its way back: collects what the loop says until the sender takes it."""
 
@@ -64,8 +71,7 @@ class Stream:
         self.is_ending = False
         """Whether nothing follows what was said: there is no reason to wait."""
         self._is_streaming = is_streaming
-        self._said: deque[tuple[float, Output | EngineError]] = deque()
-        """With when it was."""
+        self._said: deque[_Said] = deque()
         self._is_queued = False
         self._num_open = params.n
 
@@ -75,14 +81,14 @@ class Stream:
         return self._num_open == 0
 
     def on_output(self, output: Output) -> None:
-        self._said.append((time.monotonic(), output))
+        self._said.append(_Said(time.monotonic(), output))
         if self.request.num_unfinished == 0:
             self._hurry()
         elif self._is_streaming or output.prompt_logprobs:
-            self._notify()
+            self.notify()
 
     def on_error(self, error: EngineError) -> None:
-        self._said.append((time.monotonic(), error))
+        self._said.append(_Said(time.monotonic(), error))
         self._hurry()
 
     def take(self) -> tuple[list[Output], EngineError | None]:
@@ -95,8 +101,8 @@ class Stream:
         outputs: list[Output] = []
         error = None
         until_s = self._until_s()
-        while self._may_be_taken and self._said[0][0] <= until_s:
-            _, said = self._said.popleft()
+        while self._may_be_taken and self._said[0].at_s <= until_s:
+            said = self._said.popleft().what
             if isinstance(said, EngineError):
                 self._num_open = 0
                 error = said
@@ -108,29 +114,29 @@ class Stream:
             if said.prompt_logprobs:
                 break
         if self._may_be_taken:
-            self._notify()
+            self.notify()
         return outputs, error
 
     @property
     def _may_be_taken(self) -> bool:
         """Whether there is something to send. Unstreamed, an answer is one response, when all of it is said."""
-        return bool(self._said) and (self._is_streaming or self.is_ending or _is_of_prompt(self._said[0][1]))
+        return bool(self._said) and (self._is_streaming or self.is_ending or _is_of_prompt(self._said[0].what))
 
     def _until_s(self) -> float:
         """Up to when what was said is to be taken; `next_s` becomes when that was due."""
-        now_s = time.monotonic()
-        if not self._said or not self._is_streaming:
-            return now_s
-        self.next_s = max(self.next_s, self._said[0][0])
-        return max(self.next_s + _STEP_S, now_s - _MAX_WAIT_S)
+        if not self._said or not self._is_streaming or self.request.is_cancelled:
+            return math.inf
+        self.next_s = max(self.next_s, self._said[0].at_s)
+        return max(self.next_s + _STEP_S, time.monotonic() - _MAX_WAIT_S)
 
     def _hurry(self) -> None:
         """Send what was said, even if its turn has not come."""
         self.is_ending = True
         self._is_queued = False
-        self._notify()
+        self.notify()
 
-    def _notify(self) -> None:
+    def notify(self) -> None:
+        """Ask for a turn."""
         assert self.outbox is not None, "on_output before Sender.add"
         if not self._is_queued:
             self._is_queued = True
@@ -175,7 +181,7 @@ class Sender:
         """Look after a request from now on, while it waits for the engine too."""
         stream.outbox = self._outbox
         self._live[stream] = None
-        self._outbox.put(stream)  # wakes the thread, so that it begins to poll
+        stream.notify()  # wakes the thread, so that it begins to poll
 
     def _loop(self) -> None:
         polled_s, waited_s = time.monotonic(), self._engine.waited_s
@@ -185,19 +191,22 @@ class Sender:
                 if stream is None:
                     self._send_rest()
                     return
-                if stream.is_ending or stream.next_s <= time.monotonic():
-                    self._send(stream)
-                else:
-                    heapq.heappush(self._held, (stream.next_s, id(stream), stream))
+                self._send_in_turn(stream)
             except queue.Empty:
                 pass
             while self._held and self._held[0][0] <= time.monotonic():
-                self._send(heapq.heappop(self._held)[2])
+                self._send_in_turn(heapq.heappop(self._held)[2])
             now_s = time.monotonic()
             if now_s >= polled_s + _POLL_INTERVAL_S:
                 self._drop_abandoned()
                 self._waiting += 0.2 * ((self._engine.waited_s - waited_s) / (now_s - polled_s) - self._waiting)
                 polled_s, waited_s = now_s, self._engine.waited_s
+
+    def _send_in_turn(self, stream: Stream) -> None:
+        if stream.is_ending or stream.next_s <= time.monotonic():
+            self._send(stream)
+        else:
+            heapq.heappush(self._held, (stream.next_s, id(stream), stream))
 
     def _send_rest(self) -> None:
         """What comes in parts may have more of them."""

@@ -3,6 +3,7 @@ from __future__ import annotations
 import queue
 import threading
 import time
+from collections.abc import Callable
 from types import SimpleNamespace
 
 import pytest
@@ -85,6 +86,13 @@ def open_stream(sender: Sender, reply: FakeReply, *, n: int = 1, is_streaming: b
     return stream
 
 
+def wait_until(is_so: Callable[[], bool]) -> None:
+    until_s = time.monotonic() + 10
+    while not is_so():
+        assert time.monotonic() < until_s
+        time.sleep(0.001)
+
+
 def say(stream: Stream, text: str, finish_reason: str | None = None, choice: int = 0) -> None:
     if finish_reason:
         stream.request.num_unfinished -= 1
@@ -121,6 +129,40 @@ def test_no_more_is_merged_than_has_waited_for_long(clock: Clock) -> None:
 def test_what_was_meant_to_wait_is_merged_also_when_it_is_late(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.sender.pace", lambda *_: 0.061)
     assert sent_late(clock, 0.0) == [("a", 1, False), ("bcd", 3, False), ("e", 1, True)]
+
+
+def test_what_came_after_a_late_turn_waits_for_its_own(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.sender.pace", lambda *_: 0.03)
+    sender, reply = start(FakeEngine()), FakeReply()
+    stream = open_stream(sender, reply)
+    reply.may_send.clear()
+    say(stream, "a")
+    assert reply.is_sending.wait(10)
+    for text in "bc":
+        clock.now_s += 0.02
+        say(stream, text)
+    reply.may_send.set()  # it is 10 ms late
+    wait_until(lambda: len(reply.sent) == 2)
+    clock.now_s += 0.0195
+    time.sleep(0.1)
+    assert len(reply.sent) == 2, "the next turn is 30 ms after the last one was due"
+    clock.now_s += 0.001
+    wait_until(lambda: len(reply.sent) == 3)
+    say(stream, "d", "stop")
+    sender.stop()
+    assert [pieces[0].text for pieces, _ in reply.sent] == ["a", "b", "c", "d"]
+
+
+def test_unstreamed_is_one_response_also_if_it_ends_while_it_is_taken(clock: Clock) -> None:
+    sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
+    stream = open_stream(sender, reply, is_streaming=False)
+    say(stream, "a")
+    clock.now_s += 1
+    say(stream, "b", "stop")
+    clock.now_s -= 1  # as late as the sender had looked at the clock
+    sender.start()
+    sender.stop()
+    assert [(pieces[0].text, is_last) for pieces, is_last in reply.sent] == [("ab", True)]
 
 
 def test_choices_of_one_step_are_one_response(clock: Clock) -> None:
@@ -164,6 +206,7 @@ def test_unstreamed_says_nothing_before_all_is_said() -> None:
 
 
 @pytest.mark.parametrize("is_streaming", [False, True])
+@pytest.mark.usefixtures("clock")
 def test_parts_of_a_prompt_s_log_probabilities_let_others_go_between(is_streaming: bool) -> None:
     sender, reply, other = Sender(FakeEngine()), FakeReply(), FakeReply()  # type: ignore[arg-type]
     stream, late = (open_stream(sender, each, is_streaming=is_streaming) for each in (reply, other))
@@ -309,7 +352,7 @@ def test_everyone_is_asked_in_turn_whether_the_client_has_gone() -> None:
     for stream in streams:
         assert isinstance(stream.reply, FakeReply)
         stream.reply.has_gone = True
-    for expected in (20, 40, 50):
+    for expected in (10, 20, 30, 40, 50):
         sender._drop_abandoned()
         assert len(engine.cancelled) == expected
     assert engine.cancelled == [stream.request for stream in streams]
