@@ -242,11 +242,13 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 
 def _scale_to_bytes(image: Image.Image) -> Image.Image:
     """Greyscale of more than 8 bits, which Pillow would clip at 255 instead."""
-    values: NDArray[Any] = np.nan_to_num(np.asarray(image, np.float32), posinf=0, neginf=0)
+    values: NDArray[Any] = np.array(image, np.float32)
+    np.nan_to_num(values, copy=False, posinf=0, neginf=0)
     if image.mode.startswith("I;16"):
         bits = getattr(image, "tag_v2", {}).get(_BITS_PER_SAMPLE, (16,))[0]  # scanners write TIFFs of 10 or 12
         white = 2.0**bits - 1
     else:  # these don't say what white is: the usual value that holds the brightest pixel
         peak = float(values.max(initial=0))
         white = next((white for white in (1.0, 255.0, 65535.0) if peak <= white), peak)
-    return Image.fromarray(np.clip(values * (255.0 / white), 0, 255).astype(np.uint8))
+    values *= 255.0 / white  # in place, for its memory
+    return Image.fromarray(np.clip(values, 0, 255, out=values).astype(np.uint8))

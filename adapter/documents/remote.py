@@ -120,7 +120,8 @@ class ImageFetcher:
         if self._tls is None:
             self._tls = await asyncio.to_thread(httpx.create_ssl_context, trust_env=False)
         timeout_s = self._settings.fetch_timeout_s
-        async with httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=timeout_s) as client:
+        timeout = httpx.Timeout(timeout_s, connect=timeout_s / (len(addresses) + 1))  # time is left after the last
+        async with httpx.AsyncClient(verify=self._tls, trust_env=False, timeout=timeout) as client:
             response = await _send(client, url, addresses)
             try:
                 return await self._read(url, response, field)
@@ -166,7 +167,7 @@ async def _send(client: httpx.AsyncClient, url: httpx.URL, addresses: list[Addre
         )
         try:
             return await client.send(request, stream=True, follow_redirects=False)
-        except httpx.ConnectError as error:
+        except (httpx.ConnectError, httpx.ConnectTimeout) as error:
             failure = error
     raise failure
 

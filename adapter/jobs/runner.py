@@ -17,7 +17,6 @@ from adapter.jobs.records import Failure, Job
 from adapter.jobs.signal import Signal
 from adapter.jobs.store import JobStore
 from adapter.settings import Settings
-from adapter.sse import KEEP_ALIVE_S
 
 logger = logging.getLogger(__name__)
 
@@ -32,7 +31,6 @@ class Pace:
     """How soon one process notices what another has done."""
     clean_s: float = 60.0
     """Between two looks for what has expired."""
-    keep_alive_s: float = KEEP_ALIVE_S
 
 
 class JobRunner:

@@ -156,7 +156,7 @@ class JobService:
         events = progress_events(
             self._store, self._changed, job_id, first, poll_s=self._pace.poll_s, status_of=self._status
         )
-        return EventStream(events, self._pace.keep_alive_s)
+        return EventStream(events, self._settings.keep_alive_s)
 
     async def end(self, job_id: str) -> JobStatus | JobDeleted:
         """Cancel a job that has not ended; what is done of it stays. Delete one that has."""

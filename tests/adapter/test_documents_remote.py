@@ -2,9 +2,11 @@
 
 import asyncio
 import ipaddress
+import socket
 import ssl
 import subprocess
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -78,9 +80,9 @@ class NamedFetcher(ImageFetcher):
     """Every host has the same addresses."""
 
     def __init__(
-        self, web: Web, addresses: Sequence[str], allows: Callable[[Address, int], bool] | None = None
+        self, web: Web, addresses: Sequence[str], allows: Callable[[Address, int], bool] | None = None, **settings: Any
     ) -> None:
-        super().__init__(Settings(fetch_images=True), allows=allows or web.allows)
+        super().__init__(Settings(fetch_images=True, **settings), allows=allows or web.allows)
         self._addresses = addresses
         self.asked: list[tuple[str, int]] = []
 
@@ -206,6 +208,17 @@ async def test_a_host_is_looked_up_once_and_then_named_only(web: Web) -> None:
 async def test_the_next_address_of_a_host_that_does_not_answer(web: Web) -> None:
     named = NamedFetcher(web, ["127.0.0.3", "127.0.0.1"], allows=lambda address, port: port == web.port)
     assert (await named.fetch(f"http://a.test:{web.port}/page.png", FIELD))[0] == IMAGE
+
+
+async def test_the_next_address_of_a_host_that_answers_nothing(web: Web) -> None:
+    with ExitStack() as sockets:
+        full = sockets.enter_context(socket.create_server(("127.0.0.3", web.port), backlog=0))
+        for _ in range(3):  # no more connections are taken, nor refused
+            waiting = sockets.enter_context(socket.socket())
+            waiting.setblocking(False)
+            waiting.connect_ex(full.getsockname())
+        named = NamedFetcher(web, ["127.0.0.3", "127.0.0.1"], lambda *_: True, fetch_timeout_s=3)
+        assert (await named.fetch(f"http://a.test:{web.port}/page.png", FIELD))[0] == IMAGE
 
 
 async def test_proxies_of_the_environment_are_not_used(web: Web, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,6 @@ import io
 import json
 import sqlite3
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,6 @@ from PIL import Image
 from tests.adapter.conftest import WAIT_S, Loop
 from tests.adapter.fake_triton import FakeTriton
 from tests.adapter.jobs_app import (
-    QUICK,
     Clock,
     Servers,
     create,
@@ -235,7 +233,7 @@ def test_events_of_a_job_that_is_deleted_meanwhile(jobs: httpx.Client, triton: F
 
 
 def test_a_silent_stream_is_kept_open(servers: Servers, triton: FakeTriton) -> None:
-    jobs = servers.start(pace=replace(QUICK, keep_alive_s=0.01)).http
+    jobs = servers.start(keep_alive_s=0.01).http
     gate = wait_at_page(triton, 1, 1)
     job = create(jobs, 1)
     with jobs.stream("GET", f"{job['url']}/events") as response:
