@@ -29,13 +29,18 @@ class Peer(Protocol):
 class Ours:
     """This project's engine."""
 
-    def __init__(self, folder: str, max_context: int, threads: int) -> None:
+    def __init__(self, folder: str, max_context: int, threads: int, *, prefix_cache: bool = True) -> None:
         from engine.checkpoint import load_checkpoint
         from engine.config import EngineConfig
         from engine.loop import Engine
 
         config = EngineConfig(
-            checkpoint=folder, dtype="bfloat16", device="cpu", num_threads=threads, max_context=max_context
+            checkpoint=folder,
+            dtype="bfloat16",
+            device="cpu",
+            num_threads=threads,
+            max_context=max_context,
+            prefix_cache=prefix_cache,
         )
         self._engine = Engine(load_checkpoint(config), config)
         self._engine.start()

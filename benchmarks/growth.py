@@ -11,6 +11,7 @@ import os
 import random
 import tempfile
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -19,36 +20,60 @@ from typing import Any
 from benchmarks.engine_worker import Ours
 from benchmarks.engines import MAX_CONTEXT, VOCAB_SIZE, models, save_model
 from benchmarks.report import Chart, Report
+from engine.runner import Runner
 
 BATCHES = (1, 2, 4, 8, 16)
 CONTEXTS = (128, 512, 1024, 2048, 3584)
 NUM_STEPS = 40
+PROMPT_TOKENS = 240
+"""Of prompts, of which a step computes more while any is left."""
 NUM_SAMPLES = 10
 """Of the memory, over all requests."""
 
 
-def step_s(engine: Ours, num_rows: int, context: int) -> float:
-    """Median time between two tokens of `num_rows` requests which have `context` tokens each."""
-    prompts = [[2 + (row + i) % (VOCAB_SIZE - 2) for i in range(context)] for row in range(num_rows)]
-    engine.serve(prompts, 1)  # so that the second time the prompts are known, and all rows begin together
-    times = engine.serve(prompts, NUM_STEPS)
-    start_s = max(row[0] for row in times)
-    return median(b - a for row in times for a, b in pairwise(row) if a >= start_s)
+@dataclass(frozen=True)
+class Step:
+    """Median times of decode steps."""
+
+    whole_s: float
+    """Between two tokens of a request."""
+    model_s: float
+    """In which the model computes; the rest of a step is around it."""
 
 
-def note_runs(engine: Ours) -> list[float]:
-    """Seconds that the model computes in each step from now on, a list that grows; the rest of a step is around it."""
-    runner = engine._engine._runner
-    run, times = runner.run, list[float]()
+class Decoding:
+    """Times decode steps of an engine."""
 
-    def timed(*arguments: Any) -> Any:
-        start_s = time.perf_counter()
-        logits = run(*arguments)
-        times.append(time.perf_counter() - start_s)
-        return logits
+    def __init__(self, engine: Ours) -> None:
+        self._engine = engine
+        self._runs: list[tuple[float, float]] = []
+        """When each run of the model began, and how long it took."""
+        self._time_runs(engine._engine._runner)
 
-    runner.run = timed  # type: ignore[method-assign]
-    return times
+    def step(self, num_rows: int, context: int) -> Step:
+        """The first of `num_rows` requests together, whose prompts have `context` tokens each: they are looked at from
+        when the last of them has begun to answer."""
+        prompts = [[2 + (row + i) % (VOCAB_SIZE - 2) for i in range(context)] for row in range(num_rows)]
+        num_prefill_steps = num_rows * -(-context // PROMPT_TOKENS)
+        self._runs.clear()
+        times = self._engine.serve(prompts, num_prefill_steps + NUM_STEPS)
+        start_s, end_s = max(row[0] for row in times), min(row[-1] for row in times)
+        runs = [(began_s, took_s) for began_s, took_s in self._runs if start_s <= began_s < end_s][:NUM_STEPS]
+        assert len(runs) >= NUM_STEPS // 2, f"{num_rows} requests of {context} tokens were hardly ever decoded together"
+        last_s = runs[-1][0]
+        whole_s = median(b - a for row in times for a, b in pairwise(row) if start_s <= a < last_s)
+        return Step(whole_s, median(took_s for _, took_s in runs))
+
+    def _time_runs(self, runner: Runner) -> None:
+        run = runner.run
+
+        def timed(*arguments: Any) -> Any:
+            began_s = time.perf_counter()
+            logits = run(*arguments)
+            self._runs.append((began_s, time.perf_counter() - began_s))
+            return logits
+
+        runner.run = timed  # type: ignore[method-assign]
 
 
 def resident_mib() -> float:
@@ -82,15 +107,15 @@ def main() -> None:
     for title, config in list(models().items())[: 1 if arguments.quick else None]:
         with tempfile.TemporaryDirectory() as folder:
             save_model(config, Path(folder))
-            engine = Ours(folder, MAX_CONTEXT, threads)
-            runs = note_runs(engine)
+            engine = Ours(folder, MAX_CONTEXT, threads, prefix_cache=False)
+            decoding = Decoding(engine)
             times: dict[int, list[float]] = {}
             around: dict[int, list[float]] = {}
             for context in CONTEXTS:
                 for num_rows in BATCHES:
-                    whole_s = step_s(engine, num_rows, context)
-                    times.setdefault(context, []).append(1e3 * whole_s)
-                    around.setdefault(context, []).append(1e3 * (whole_s - median(runs[-NUM_STEPS // 2 :])))
+                    step = decoding.step(num_rows, context)
+                    times.setdefault(context, []).append(1e3 * step.whole_s)
+                    around.setdefault(context, []).append(1e3 * (step.whole_s - step.model_s))
             rows = [[str(context), *(f"{ms:.2f}" for ms in row)] for context, row in times.items()]
             rows.append([f"{CONTEXTS[0]}, around the model", *(f"{ms:.2f}" for ms in around[CONTEXTS[0]])])
             report.table(f"{title}: ms a step", ["context", *(f"{n} at once" for n in BATCHES)], rows)
