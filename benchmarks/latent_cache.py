@@ -20,7 +20,7 @@ from transformers import DeepseekV2Config
 
 from benchmarks.engine_worker import Ours
 from benchmarks.engines import MAX_CONTEXT, VOCAB_SIZE, save_model
-from benchmarks.growth import step_s
+from benchmarks.growth import Decoding
 from benchmarks.report import Report
 from engine.attention import CacheShape, StepAttention
 from engine.linear import Linears
@@ -85,14 +85,15 @@ def steps(rounds: int, threads: int) -> list[list[str]]:
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory())
         save_model(config, Path(folder))
-        engines = []
+        decodings = []
         for kind in (ExpandedAttention, LatentAttention):
             with patch.object(fused, "LatentAttention", kind):
-                engines.append(Ours(folder, MAX_CONTEXT, threads))
-            stack.callback(engines[-1].stop)
+                engine = Ours(folder, MAX_CONTEXT, threads, prefix_cache=False)
+            stack.callback(engine.stop)
+            decodings.append(Decoding(engine))
         rows = []
         for context in CONTEXTS:
-            times = [[step_s(engine, NUM_SEQUENCES, context) for engine in engines] for _ in range(rounds)]
+            times = [[decoding.step(NUM_SEQUENCES, context).whole_s for decoding in decodings] for _ in range(rounds)]
             expanded, latent = (1e3 * median(row) for row in zip(*times, strict=True))
             ratio = median(expanded_s / latent_s for expanded_s, latent_s in times)
             rows.append([str(context), f"{expanded:.1f}", f"{latent:.1f}", f"{ratio:.2f}×"])
