@@ -17,26 +17,19 @@ from tests.adapter.access_keys import BODY, CHAT, bearer, charged, make_key
 from tests.adapter.conftest import WAIT_S
 from tests.adapter.fake_triton import FakeTriton
 from tests.adapter.sse_reading import stream
+from tests.clock import StillClock
 
 Serve = Callable[..., httpx.Client]
 NUM_TOKENS = 8
 """Of each of the fake's answers."""
 
 
-class Clock:
-    def __init__(self) -> None:
-        self.now_s = 1_000_000.0
-
-    def time(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    """What the limits think the time is; it stands still unless it is set."""
-    clock = Clock()
-    monkeypatch.setattr("limits.aio.storage.memory.time", SimpleNamespace(time=clock.time))
-    monkeypatch.setattr("adapter.access.rates.time", SimpleNamespace(time=clock.time))
+def clock(monkeypatch: pytest.MonkeyPatch) -> StillClock:
+    """What the limits think the time is."""
+    clock = StillClock()
+    monkeypatch.setattr("limits.aio.storage.memory.time", SimpleNamespace(time=clock))
+    monkeypatch.setattr("adapter.access.rates.time", SimpleNamespace(time=clock))
     return clock
 
 
@@ -57,7 +50,7 @@ def refused(response: httpx.Response, sentence: str) -> None:
     assert sentence in error["message"]
 
 
-def test_requests_per_minute(serve: Serve, clock: Clock) -> None:
+def test_requests_per_minute(serve: Serve, clock: StillClock) -> None:
     http = serve(requests_per_minute=2)
     assert left(http.post(CHAT, json=BODY), "requests") == ("2", "1", "1m0s")
     clock.now_s += 18.5
@@ -70,7 +63,7 @@ def test_requests_per_minute(serve: Serve, clock: Clock) -> None:
     assert http.post(CHAT, json=BODY).status_code == 200
 
 
-def test_tokens_per_minute(serve: Serve, clock: Clock) -> None:
+def test_tokens_per_minute(serve: Serve, clock: StillClock) -> None:
     http = serve(tokens_per_minute=10)
     assert left(http.post(CHAT, json=BODY), "tokens") == ("10", "10", "0s")
     assert left(http.post(CHAT, json=BODY), "tokens") == ("10", "2", "1m0s"), "let in while there are some left"
@@ -82,32 +75,32 @@ def test_tokens_per_minute(serve: Serve, clock: Clock) -> None:
     assert http.post(CHAT, json=BODY).status_code == 200
 
 
-def test_a_stream_s_tokens_count_too(serve: Serve, clock: Clock) -> None:
+def test_a_stream_s_tokens_count_too(serve: Serve, clock: StillClock) -> None:
     http = serve(tokens_per_minute=NUM_TOKENS)
     stream(http, CHAT, BODY)
     refused(http.post(CHAT, json=BODY), "tokens per minute")
 
 
-def test_both_are_told(serve: Serve, clock: Clock) -> None:
+def test_both_are_told(serve: Serve, clock: StillClock) -> None:
     response = serve(tokens_per_minute=100, requests_per_minute=100).post(CHAT, json=BODY)
     assert left(response, "tokens") == ("100", "100", "0s"), "of equal limits each has its own count"
     assert left(response, "requests") == ("100", "99", "1m0s")
 
 
-def test_refused_requests_count_and_say_what_is_left(serve: Serve, clock: Clock) -> None:
+def test_refused_requests_count_and_say_what_is_left(serve: Serve, clock: StillClock) -> None:
     http = serve(requests_per_minute=5)
     for body, remaining in (({"messages": []}, "4"), (BODY, "3")):
         assert left(http.post(CHAT, json=body), "requests")[:2] == ("5", remaining)
 
 
 @pytest.mark.parametrize("base", ["", "/beta"])
-def test_every_base_url_is_limited(serve: Serve, clock: Clock, base: str) -> None:
+def test_every_base_url_is_limited(serve: Serve, clock: StillClock, base: str) -> None:
     http = serve(requests_per_minute=1)
     assert http.post(f"{base}/chat/completions", json=BODY).status_code == 200
     refused(http.post(CHAT, json=BODY), "requests per minute")
 
 
-def test_what_generates_nothing_is_not_limited(serve: Serve, clock: Clock) -> None:
+def test_what_generates_nothing_is_not_limited(serve: Serve, clock: StillClock) -> None:
     http = serve(requests_per_minute=1, tokens_per_minute=1, max_concurrent_requests=1)
     for _ in range(3):
         response = http.get("/v1/models")
@@ -121,7 +114,7 @@ COUNTING = [("/tokenize", {"prompt": "a"}), ("/detokenize", {"tokens": [97]}), (
 
 @pytest.mark.parametrize(("url", "body"), COUNTING)
 def test_what_counts_tokens_is_limited_by_its_requests(
-    serve: Serve, clock: Clock, path: Path, url: str, body: Any
+    serve: Serve, clock: StillClock, path: Path, url: str, body: Any
 ) -> None:
     limits = KeyLimits(requests_per_minute=3, tokens_per_minute=NUM_TOKENS, budget_tokens=NUM_TOKENS)
     key = make_key(path, limits=limits)
@@ -148,7 +141,7 @@ def test_what_counts_tokens_is_one_of_those_that_run_at_once(serve: Serve, trito
         assert running.result().status_code == 200
 
 
-def test_each_key_has_its_own_count_and_may_have_its_own_limit(serve: Serve, clock: Clock, path: Path) -> None:
+def test_each_key_has_its_own_count_and_may_have_its_own_limit(serve: Serve, clock: StillClock, path: Path) -> None:
     ann = make_key(path)
     bob = make_key(path, "bob", KeyLimits(requests_per_minute=3))
     http = serve(keys_db=str(path), requests_per_minute=1)

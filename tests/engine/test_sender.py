@@ -13,6 +13,7 @@ from engine.request import Output, Prompt, Request, TokenLogprob
 from engine.response import ChoicePiece, merge
 from engine.sampling_params import SamplingParams
 from engine.sender import Sender, Stream, pace
+from tests.clock import StillClock
 
 
 class FakeReply:
@@ -55,22 +56,11 @@ class FakeEngine:
         self.has_cancelled.set()
 
 
-class Clock:
-    """Stands for `time` in the sender: the test says how late it is."""
-
-    thread_time = staticmethod(time.thread_time)
-
-    def __init__(self) -> None:
-        self.now_s = 100.0
-
-    def monotonic(self) -> float:
-        return self.now_s
-
-
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr("engine.sender.time", clock)
+def clock(monkeypatch: pytest.MonkeyPatch) -> StillClock:
+    """What the sender thinks the time is: the test says how late it is."""
+    clock = StillClock()
+    monkeypatch.setattr("engine.sender.time", SimpleNamespace(monotonic=clock, thread_time=time.thread_time))
     return clock
 
 
@@ -99,7 +89,7 @@ def say(stream: Stream, text: str, finish_reason: str | None = None, choice: int
     stream.on_output(Output(choice, text, 1, None, finish_reason))  # type: ignore[arg-type]
 
 
-def sent_late(clock: Clock, late_s: float) -> list[tuple[str, int, bool]]:
+def sent_late(clock: StillClock, late_s: float) -> list[tuple[str, int, bool]]:
     """What is sent of steps 20 ms apart, when the sender gets to the second of them `late_s` after the last."""
     sender, reply = start(FakeEngine()), FakeReply()
     stream = open_stream(sender, reply)
@@ -118,20 +108,20 @@ def sent_late(clock: Clock, late_s: float) -> list[tuple[str, int, bool]]:
     return [(pieces[0].text, pieces[0].num_tokens, is_last) for pieces, is_last in reply.sent]
 
 
-def test_what_piles_up_while_a_response_is_sent_is_merged(clock: Clock) -> None:
+def test_what_piles_up_while_a_response_is_sent_is_merged(clock: StillClock) -> None:
     assert sent_late(clock, 1.0) == [("a", 1, False), ("bcde", 4, True)]
 
 
-def test_no_more_is_merged_than_has_waited_for_long(clock: Clock) -> None:
+def test_no_more_is_merged_than_has_waited_for_long(clock: StillClock) -> None:
     assert sent_late(clock, 0.015) == [("a", 1, False), ("bc", 2, False), ("d", 1, False), ("e", 1, True)]
 
 
-def test_what_was_meant_to_wait_is_merged_also_when_it_is_late(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_meant_to_wait_is_merged_also_when_late(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.sender.pace", lambda *_: 0.061)
     assert sent_late(clock, 0.0) == [("a", 1, False), ("bcd", 3, False), ("e", 1, True)]
 
 
-def test_what_came_after_a_late_turn_waits_for_its_own(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_came_after_a_late_turn_waits_for_its_own(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.sender.pace", lambda *_: 0.03)
     sender, reply = start(FakeEngine()), FakeReply()
     stream = open_stream(sender, reply)
@@ -153,7 +143,28 @@ def test_what_came_after_a_late_turn_waits_for_its_own(clock: Clock, monkeypatch
     assert [pieces[0].text for pieces, _ in reply.sent] == ["a", "b", "c", "d"]
 
 
-def test_unstreamed_is_one_response_also_if_it_ends_while_it_is_taken(clock: Clock) -> None:
+def test_who_asks_twice_gets_no_turn_before_its_time(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("engine.sender.pace", lambda *_: 0.03)
+    sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
+    stream = open_stream(sender, reply)
+    stream.next_s = clock.now_s + 0.03
+    say(stream, "a")
+    assert stream.outbox is not None
+    stream.outbox.put(stream)
+    for _ in range(2):
+        sender._send_in_turn(stream)  # held twice now
+    clock.now_s += 0.04
+    say(stream, "b")
+    sender.start()
+    wait_until(lambda: len(reply.sent) == 1)
+    time.sleep(0.1)
+    assert len(reply.sent) == 1
+    say(stream, "c", "stop")
+    sender.stop()
+    assert [pieces[0].text for pieces, _ in reply.sent] == ["a", "bc"]
+
+
+def test_unstreamed_is_one_response_also_if_it_ends_while_it_is_taken(clock: StillClock) -> None:
     sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
     stream = open_stream(sender, reply, is_streaming=False)
     say(stream, "a")
@@ -165,7 +176,7 @@ def test_unstreamed_is_one_response_also_if_it_ends_while_it_is_taken(clock: Clo
     assert [(pieces[0].text, is_last) for pieces, is_last in reply.sent] == [("ab", True)]
 
 
-def test_choices_of_one_step_are_one_response(clock: Clock) -> None:
+def test_choices_of_one_step_are_one_response(clock: StillClock) -> None:
     sender, reply = start(FakeEngine()), FakeReply()
     stream = open_stream(sender, reply, n=2)
     reply.may_send.clear()
