@@ -107,28 +107,39 @@ def main() -> None:
     for title, config in list(models().items())[: 1 if arguments.quick else None]:
         with tempfile.TemporaryDirectory() as folder:
             save_model(config, Path(folder))
-            engine = Ours(folder, MAX_CONTEXT, threads, prefix_cache=False)
-            decoding = Decoding(engine)
-            times: dict[int, list[float]] = {}
-            around: dict[int, list[float]] = {}
-            for context in CONTEXTS:
-                for num_rows in BATCHES:
-                    step = decoding.step(num_rows, context)
-                    times.setdefault(context, []).append(1e3 * step.whole_s)
-                    around.setdefault(context, []).append(1e3 * (step.whole_s - step.model_s))
-            rows = [[str(context), *(f"{ms:.2f}" for ms in row)] for context, row in times.items()]
-            rows.append([f"{CONTEXTS[0]}, around the model", *(f"{ms:.2f}" for ms in around[CONTEXTS[0]])])
-            report.table(f"{title}: ms a step", ["context", *(f"{n} at once" for n in BATCHES)], rows)
-            series = {f"context {context}": row for context, row in times.items()}
-            report.chart(Chart(f"{title}: a step", "ms", [f"{n} at once" for n in BATCHES], series))
+            show_steps(report, title, folder, threads)
             if title == next(iter(models())):
-                started_s = time.perf_counter()
-                used = memory(engine, num_requests)
-                took_s = time.perf_counter() - started_s
-                rows = [[str(served), f"{mib:.0f}"] for served, mib in used]
-                report.table(f"{title}: {used[-1][0]} requests in {took_s:.0f} s", ["requests", "MiB in use"], rows)
-            engine.stop()
+                show_memory(report, title, folder, threads, num_requests)
     report.write()
+
+
+def show_steps(report: Report, title: str, folder: str, threads: int) -> None:
+    engine = Ours(folder, MAX_CONTEXT, threads, prefix_cache=False)
+    decoding = Decoding(engine)
+    times: dict[int, list[float]] = {}
+    around_ms: list[float] = []
+    for context in CONTEXTS:
+        for num_rows in BATCHES:
+            step = decoding.step(num_rows, context)
+            times.setdefault(context, []).append(1e3 * step.whole_s)
+            if context == CONTEXTS[0]:
+                around_ms.append(1e3 * (step.whole_s - step.model_s))
+    engine.stop()
+    rows = [[str(context), *(f"{ms:.2f}" for ms in row)] for context, row in times.items()]
+    rows.append([f"{CONTEXTS[0]}, around the model", *(f"{ms:.2f}" for ms in around_ms)])
+    report.table(f"{title}: ms a step", ["context", *(f"{n} at once" for n in BATCHES)], rows)
+    series = {f"context {context}": row for context, row in times.items()}
+    report.chart(Chart(f"{title}: a step", "ms", [f"{n} at once" for n in BATCHES], series))
+
+
+def show_memory(report: Report, title: str, folder: str, threads: int, num_requests: int) -> None:
+    engine = Ours(folder, MAX_CONTEXT, threads)
+    started_s = time.perf_counter()
+    used = memory(engine, num_requests)
+    took_s = time.perf_counter() - started_s
+    engine.stop()
+    rows = [[str(served), f"{mib:.0f}"] for served, mib in used]
+    report.table(f"{title}: {used[-1][0]} requests in {took_s:.0f} s", ["requests", "MiB in use"], rows)
 
 
 if __name__ == "__main__":
