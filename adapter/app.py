@@ -45,6 +45,7 @@ from adapter.request_log import RequestLog, RunningRequests
 from adapter.responses.router import responses_router
 from adapter.responses.service import ResponseService
 from adapter.settings import Settings, load_settings
+from adapter.sse import StraightEvents
 from adapter.tokens.router import tokens_router
 from adapter.tokens.service import TokenService
 from adapter.triton_client import TritonClient
@@ -79,26 +80,30 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         triton.stop()
         await access.stop()
 
+    routers = (
+        chat_router(chats),
+        responses_router(ResponseService(chats, settings)),
+        messages_router(MessageService(chats, tokens, settings)),
+        completions_router(CompletionService(triton, catalog, settings)),
+        embeddings_router(EmbeddingService(triton, catalog, settings)),
+        tokens_router(tokens),
+        ocr_router(OcrService(reader, documents, catalog, settings)),
+        jobs_router(jobs),
+        mistral_ocr_router(MistralOcrService(catalog, settings, documents, fetcher, reader)),
+        models_router(catalog),
+        gpus_router(GpuService(catalog)),
+        health_router(HealthService(triton, catalog)),
+        balance_router(access.ledger),
+        metrics_router(metrics),
+    )
     # FastAPI, but /docs and /redoc load their scripts from here and not from the internet.
     app = FastAPIOffline(
         title="DeepSeek on Triton",
         description="The OpenAI API for DeepSeek's models on Triton Inference Server, and OCR.",
         lifespan=lifespan,
+        # Not with `include_router`: these are looked through before the docs', and each once.
+        routes=[route for router in routers for route in router.routes],
     )
-    app.include_router(chat_router(chats))
-    app.include_router(responses_router(ResponseService(chats, settings)))
-    app.include_router(messages_router(MessageService(chats, tokens, settings)))
-    app.include_router(completions_router(CompletionService(triton, catalog, settings)))
-    app.include_router(embeddings_router(EmbeddingService(triton, catalog, settings)))
-    app.include_router(tokens_router(tokens))
-    app.include_router(ocr_router(OcrService(reader, documents, catalog, settings)))
-    app.include_router(jobs_router(jobs))
-    app.include_router(mistral_ocr_router(MistralOcrService(catalog, settings, documents, fetcher, reader)))
-    app.include_router(models_router(catalog))
-    app.include_router(gpus_router(GpuService(catalog)))
-    app.include_router(health_router(HealthService(triton, catalog)))
-    app.include_router(balance_router(access.ledger))
-    app.include_router(metrics_router(metrics))
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)
     install_handlers(app)
     _add_middleware(app, settings, access, metrics, running)
@@ -123,3 +128,4 @@ def _add_middleware(
         allow_headers=["*"],
         expose_headers=["Location", "Retry-After", "x-request-id", *RATE_HEADERS],
     )
+    app.add_middleware(StraightEvents)

@@ -3,6 +3,7 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from functools import cached_property
 from typing import Any
 
 import orjson
@@ -24,7 +25,7 @@ class Gpu:
     cuda_version: str | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Description:
     """What a model says it is."""
 
@@ -39,7 +40,7 @@ class Description:
     num_parameters: int
     gpus: Sequence[Gpu]
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """OpenAI's `system_fingerprint`: while it is the same, so is the text of a seed."""
         names = sorted(gpu.name for gpu in self.gpus)

@@ -61,10 +61,11 @@ class RequestModel(BaseModel):
             return fields
         given = {name: value for name, value in fields.items() if value is not None}
         names = _field_names(cls)
+        if names.issuperset(given):
+            return given
         # One unknown field is enough to say: pydantic would go on and describe each of a million.
-        unknown = next((name for name in given if name not in names), None)
-        known = {name: value for name, value in given.items() if name in names}
-        return known if unknown is None else {unknown: given[unknown], **known}
+        unknown = next(name for name in given if name not in names)
+        return {unknown: given[unknown], **{name: value for name, value in given.items() if name in names}}
 
 
 def text_or_list(value: object) -> str:

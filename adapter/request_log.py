@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import re
+import secrets
 import time
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -92,7 +92,7 @@ class RequestLog:
     async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = time.perf_counter()
         own_id = Headers(scope=scope).get("x-request-id", "")
-        record = RequestRecord(own_id if _CLIENT_ID.fullmatch(own_id) else uuid.uuid4().hex)
+        record = RequestRecord(own_id if _CLIENT_ID.fullmatch(own_id) else secrets.token_hex(16))
         scope.setdefault("state", {})["record"] = record
         status: int | None = None
 

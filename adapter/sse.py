@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 from starlette.responses import Response
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from adapter.disconnect import cancel_on_disconnect
 from adapter.errors import ApiError, ClientDisconnected
@@ -18,6 +18,8 @@ DONE = b"data: [DONE]\n\n"
 KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_S = 15.0
 """Proxies cut connections that are silent for longer."""
+_STRAIGHT = "send_straight"
+"""In a scope's state: the server's own `send`."""
 
 
 def json_event(fields: Mapping[str, Any]) -> bytes:
@@ -34,6 +36,20 @@ def events_docs(example: str) -> dict[str, Any]:
 def openai_ending(error: ApiError | None) -> bytes:
     """`[DONE]`; after an error, that and no `[DONE]`."""
     return DONE if error is None else b"data: " + error.body() + b"\n\n"
+
+
+class StraightEvents:
+    """ASGI middleware, the outermost: lets a stream's events go straight to the server.
+
+    All between its first and its last, which pass through whatever middleware there is; none does anything to them.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope.setdefault("state", {})[_STRAIGHT] = send
+        await self._app(scope, receive, send)
 
 
 class EventStream(Response):
@@ -71,6 +87,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         record = record_of(scope)
+        self._send_straight = scope["state"].get(_STRAIGHT, send)
         try:
             await cancel_on_disconnect(self._send(send, record), receive)
         except ClientDisconnected as error:
@@ -96,7 +113,7 @@ class EventStream(Response):
                     if not self._started:
                         await self._begin(send)
                     self._last_s = clock()
-                    await send({"type": "http.response.body", "body": event, "more_body": True})
+                    await self._send_straight({"type": "http.response.body", "body": event, "more_body": True})
             if not self._started:
                 await self._begin(send)
         except Exception as error:
@@ -123,4 +140,4 @@ class EventStream(Response):
             if not self._started:
                 await self._begin(send)
             self._last_s = clock()
-            await send({"type": "http.response.body", "body": self._keep_alive, "more_body": True})
+            await self._send_straight({"type": "http.response.body", "body": self._keep_alive, "more_body": True})

@@ -207,9 +207,12 @@ def decode_embedding(response: ModelInferResponse) -> Embedding:
 
 def decode(response: ModelInferResponse) -> Generated:
     """Raises `BrokenAnswer` for what breaks the contract, `Cancelled` for a choice that the model gave up."""
-    contents = response.raw_output_contents
+    outputs, contents = response.outputs, response.raw_output_contents
     try:
-        tensors: dict[str, bytes] = {output.name: contents[i] for i, output in enumerate(response.outputs)}
+        if len(outputs) == 1 and outputs[0].name == "text_output":  # most responses are this
+            (only,) = _strings(contents[0])
+            return Generated([Delta(0, only)])
+        tensors: dict[str, bytes] = {output.name: contents[i] for i, output in enumerate(outputs)}
         return Generated(_deltas(tensors), _usage(tensors))
     except (ValueError, LookupError, TypeError, struct.error) as error:
         raise BrokenAnswer(f"a response breaks the tensor contract: {error!r}") from error
@@ -250,9 +253,6 @@ def _strings(raw: bytes) -> list[str]:
 
 def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
     text = tensors.get("text_output")
-    if text is not None and len(tensors) == 1:  # most responses are this
-        (only,) = _strings(text)
-        return [Delta(0, only)]
     indices: tuple[int, ...] = (0,)
     if "choice_index" in tensors:
         indices = struct.unpack(f"<{len(tensors['choice_index']) // 4}I", tensors["choice_index"])

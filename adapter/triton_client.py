@@ -102,6 +102,7 @@ class TritonClient:
                 while (data := await call.read()) is not None:
                     if timer:
                         timer.cancel()
+                        timer = None
                     yield self._checked(messages.ModelStreamInferResponse.FromString(data))
             except CallFailed as error:
                 if error is late:

@@ -1,7 +1,7 @@
 """What every answer carries, whole or in chunks, chat or completion."""
 
+import secrets
 import time
-import uuid
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
 from typing import Any
@@ -53,7 +53,7 @@ class AnswerHead:
 
     @classmethod
     def new(cls, prefix: str, model: str, fingerprint: str | None = None) -> "AnswerHead":
-        return cls(f"{prefix}-{uuid.uuid4().hex}", model, fingerprint)
+        return cls(f"{prefix}-{secrets.token_hex(16)}", model, fingerprint)
 
 
 class Chunks(ABC):

@@ -1,5 +1,6 @@
 """The body of `POST /v1/chat/completions`."""
 
+from functools import cached_property
 from typing import Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -84,10 +85,9 @@ class ChatRequest(SamplingFields):
         self._check_tools()
         self._check_calls()
         self._check_thinking()
-        for name in GUIDED:
-            if self.form and getattr(self, name) is not None:
-                text = f"{name}: answers are held to response_format already; give one of them"
-                raise InvalidRequest(text, param=name)
+        if self.form and (held := next((name for name in GUIDED if getattr(self, name) is not None), None)):
+            text = f"{held}: answers are held to response_format already; give one of them"
+            raise InvalidRequest(text, param=held)
         self._check_images()
         return self
 
@@ -96,7 +96,7 @@ class ChatRequest(SamplingFields):
         """Whether the answer goes on with the last message."""
         return bool(self.continue_final_message or self.messages[-1].prefix)
 
-    @property
+    @cached_property
     def form(self) -> dict[str, Any]:
         """The response format in the words of `sampling_parameters`."""
         match self.response_format:
@@ -173,7 +173,7 @@ class ChatRequest(SamplingFields):
             param = "thinking.budget_tokens" if self.thinking_token_budget is None else "thinking_token_budget"
             raise InvalidRequest(f"{param}: thinking is disabled; leave it out", param=param)
 
-    @property
+    @cached_property
     def images(self) -> dict[str, ImageUrl]:
         """In the order that the model sees them, by the path of each's field."""
         return {
