@@ -31,8 +31,18 @@ class ChoicePiece:
         return [item for item in self.logprobs if not item.is_end]
 
 
+def only_text(pieces: dict[int, ChoicePiece]) -> str | None:
+    """The text of the first choice, where that is all there is."""
+    piece = pieces.get(0)
+    if piece is None or len(pieces) > 1 or piece.finish_reason or piece.stop_string or piece.reasoning or piece.calls:
+        return None
+    return None if piece.logprobs or piece.prompt_logprobs else piece.text
+
+
 def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:
     """Join the outputs of each choice, in order."""
+    if len(outputs) == 1:  # as most are
+        return {outputs[0].choice: _joined(*outputs)}
     choices: dict[int, list[Output]] = {}
     for output in outputs:
         choices.setdefault(output.choice, []).append(output)

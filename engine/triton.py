@@ -29,7 +29,7 @@ from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, Request, TokenLogprob
-from engine.response import ChoicePiece, calls_json, logprobs_json
+from engine.response import ChoicePiece, calls_json, logprobs_json, only_text
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
 from engine.tasks import detokenize, read_task, tokenize
@@ -290,6 +290,10 @@ class TritonReply:
         """The sum so far of each choice's log-probabilities, where it is asked for."""
 
     def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
+        if not is_last and self._is_plain and (text := only_text(pieces)) is not None:  # as most are
+            self._num_output_tokens += pieces[0].num_tokens
+            self._send(_text_response(self.echo + text), is_last)
+            return
         said = list(pieces.values())
         self._num_output_tokens += sum([piece.num_tokens for piece in said])
         texts = [piece.text if piece.prompt_logprobs else self.echo + piece.text for piece in said]
@@ -332,6 +336,11 @@ class TritonReply:
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether every response before the last says no more than its choices do."""
+        return not self.has_counts and self.cumulative_logprobs is None
+
     def _shown(self, piece: ChoicePiece) -> list[TokenLogprob]:
         """OpenAI shows an answer's end nowhere. But who scores a prompt asks for a token that he does not want, and
         leaves out the last entry: it must be there, also where the token is the end."""
@@ -340,7 +349,7 @@ class TritonReply:
 
     def send_text(self, text: str) -> None:
         """Answer with one text, and end."""
-        self._send(pb_utils.InferenceResponse([pb_utils.Tensor("text_output", _texts([text]))]), is_last=True)
+        self._send(_text_response(text), is_last=True)
 
     def send_error(self, error: EngineError) -> None:
         code = pb_utils.TritonError.INTERNAL
@@ -355,6 +364,10 @@ class TritonReply:
 
     def _send(self, response: Any, is_last: bool) -> None:
         self._response_sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0)
+
+
+def _text_response(text: str) -> Any:
+    return pb_utils.InferenceResponse([pb_utils.Tensor("text_output", _texts([text]))])
 
 
 def _texts(texts: Any) -> Any:
