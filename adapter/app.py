@@ -101,8 +101,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         title="DeepSeek on Triton",
         description="The OpenAI API for DeepSeek's models on Triton Inference Server, and OCR.",
         lifespan=lifespan,
-        telemetry={"tracing": False, "metrics": False, "logs": False},  # looked for at each request; see /metrics
-        # Not with `include_router`: these are looked through before the docs', and each once.
+        # Not with `include_router`: so they are looked through before the docs' own, and each once.
         routes=[route for router in routers for route in router.routes],
     )
     app.add_api_route("/", lambda: RedirectResponse("/docs"), include_in_schema=False)

@@ -112,8 +112,8 @@ class JsonRoute(APIRoute):
     """Where it has a body, that must be JSON.
 
     An endpoint that takes a model and the request alone, and gives a response, is called without FastAPI's search for
-    whatever else it could take, which is made anew for each request. What is only given with `include_router`, such as
-    dependencies, it would not get.
+    whatever else it could take, which is made anew for each request. What is only given to the app or with
+    `include_router`, such as dependencies, it would not get.
     """
 
     def loads(self, body: bytes) -> Any:

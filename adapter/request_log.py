@@ -1,4 +1,4 @@
-"""The outermost layer: a request's id, its line in the log, and the answer to what nobody else caught."""
+"""Around all that answers: a request's id, its line in the log, and the answer to what nobody else caught."""
 
 import asyncio
 import logging

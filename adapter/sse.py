@@ -19,7 +19,7 @@ KEEP_ALIVE = b": keep-alive\n\n"
 KEEP_ALIVE_S = 15.0
 """Proxies cut connections that are silent for longer."""
 _STRAIGHT = "send_straight"
-"""In a scope's state: the server's own `send`."""
+"""In a scope's state: the `send` that no middleware of the app's has wrapped."""
 
 
 def json_event(fields: Mapping[str, Any]) -> bytes:
@@ -41,14 +41,15 @@ def openai_ending(error: ApiError | None) -> bytes:
 class StraightEvents:
     """ASGI middleware, the outermost: lets a stream's events go straight to the server.
 
-    All between its first and its last, which pass through whatever middleware there is; none does anything to them.
+    The start of the response and its ending pass through the others; nothing between is of any concern to them.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        scope.setdefault("state", {})[_STRAIGHT] = send
+        if scope["type"] == "http":
+            scope.setdefault("state", {})[_STRAIGHT] = send
         await self._app(scope, receive, send)
 
 
@@ -79,6 +80,7 @@ class EventStream(Response):
         self._ending = ending
         self._keep_alive = keep_alive
         self._started = False
+        self._has_ended = False
         self._last_s = 0.0
         """When something was sent, on the loop's clock."""
         self.status_code = 200
@@ -86,24 +88,24 @@ class EventStream(Response):
         self.init_headers({"Cache-Control": "no-cache", "X-Accel-Buffering": "no", **headers})
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        record = record_of(scope)
-        self._send_straight = scope["state"].get(_STRAIGHT, send)
+        record, straight = record_of(scope), scope["state"].get(_STRAIGHT, send)
         try:
-            await cancel_on_disconnect(self._send(send, record), receive)
+            await cancel_on_disconnect(self._send(send, straight, record), receive)
         except ClientDisconnected as error:
             record.fail(error)
         except asyncio.CancelledError as error:  # the server stops
             if not self._started:
                 raise
-            await send({"type": "http.response.body", "body": self._ending(record.fail(error)), "more_body": False})
+            if not self._has_ended:
+                await self._end(send, record.fail(error))
 
-    async def _send(self, send: Send, record: RequestRecord) -> None:
+    async def _send(self, send: Send, straight: Send, record: RequestRecord) -> None:
         failure, loop = None, asyncio.get_running_loop()
         clock, keeper = loop.time, None
 
         def begin_to_keep_awake() -> None:
             nonlocal keeper
-            keeper = loop.create_task(self._keep_awake(send))
+            keeper = loop.create_task(self._keep_awake(send, straight))
 
         self._last_s = clock()
         timer = loop.call_later(self._silence_s, begin_to_keep_awake)  # few streams live so long
@@ -113,7 +115,7 @@ class EventStream(Response):
                     if not self._started:
                         await self._begin(send)
                     self._last_s = clock()
-                    await self._send_straight({"type": "http.response.body", "body": event, "more_body": True})
+                    await straight({"type": "http.response.body", "body": event, "more_body": True})
             if not self._started:
                 await self._begin(send)
         except Exception as error:
@@ -125,13 +127,17 @@ class EventStream(Response):
             if keeper is not None:
                 keeper.cancel()
                 await asyncio.gather(keeper, return_exceptions=True)
-        await send({"type": "http.response.body", "body": self._ending(failure), "more_body": False})
+        await self._end(send, failure)
 
     async def _begin(self, send: Send) -> None:
         self._started = True
         await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
 
-    async def _keep_awake(self, send: Send) -> None:
+    async def _end(self, send: Send, failure: ApiError | None) -> None:
+        await send({"type": "http.response.body", "body": self._ending(failure), "more_body": False})
+        self._has_ended = True
+
+    async def _keep_awake(self, send: Send, straight: Send) -> None:
         clock = asyncio.get_running_loop().time
         while True:
             if (left_s := self._last_s + self._silence_s - clock()) > 0:
@@ -140,4 +146,4 @@ class EventStream(Response):
             if not self._started:
                 await self._begin(send)
             self._last_s = clock()
-            await self._send_straight({"type": "http.response.body", "body": self._keep_alive, "more_body": True})
+            await straight({"type": "http.response.body", "body": self._keep_alive, "more_body": True})

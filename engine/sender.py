@@ -9,8 +9,9 @@ import queue
 import threading
 import time
 from collections import deque
+from dataclasses import dataclass
 from itertools import islice
-from typing import Protocol, TypeAlias
+from typing import Protocol
 
 from engine.errors import EngineError, StepFailed
 from engine.loop import Engine
@@ -53,8 +54,11 @@ class Reply(Protocol):
         """Whether the client has gone."""
 
 
-_Said: TypeAlias = "tuple[float, Output | EngineError]"
-"""When, on the monotonic clock, and what. A named tuple would take several times as long to make, for each token."""
+@dataclass(slots=True)
+class _Said:
+    at_s: float
+    """On the monotonic clock."""
+    what: Output | EngineError
 
 
 class Stream:
@@ -79,14 +83,14 @@ class Stream:
         return self._num_open == 0
 
     def on_output(self, output: Output) -> None:
-        self._said.append((time.monotonic(), output))
+        self._said.append(_Said(time.monotonic(), output))
         if self.request.num_unfinished == 0:
             self._hurry()
         elif self._is_streaming or output.prompt_logprobs:
             self.notify()
 
     def on_error(self, error: EngineError) -> None:
-        self._said.append((time.monotonic(), error))
+        self._said.append(_Said(time.monotonic(), error))
         self._hurry()
 
     def take(self) -> tuple[list[Output], EngineError | None]:
@@ -99,8 +103,8 @@ class Stream:
         outputs: list[Output] = []
         error = None
         until_s = self._until_s()
-        while self._may_be_taken and self._said[0][0] <= until_s:
-            _, said = self._said.popleft()
+        while self._may_be_taken and self._said[0].at_s <= until_s:
+            said = self._said.popleft().what
             if isinstance(said, EngineError):
                 self._num_open = 0
                 error = said
@@ -118,13 +122,13 @@ class Stream:
     @property
     def _may_be_taken(self) -> bool:
         """Whether there is something to send. Unstreamed, an answer is one response, when all of it is said."""
-        return bool(self._said) and (self._is_streaming or self.is_ending or _is_of_prompt(self._said[0][1]))
+        return bool(self._said) and (self._is_streaming or self.is_ending or _is_of_prompt(self._said[0].what))
 
     def _until_s(self) -> float:
         """Up to when what was said is to be taken; `next_s` becomes when that was due."""
         if not self._said or not self._is_streaming or self.request.is_cancelled:
             return math.inf
-        self.next_s = max(self.next_s, self._said[0][0])
+        self.next_s = max(self.next_s, self._said[0].at_s)
         return max(self.next_s + _STEP_S, time.monotonic() - _MAX_WAIT_S)
 
     def _hurry(self) -> None:

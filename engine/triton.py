@@ -292,7 +292,7 @@ class TritonReply:
     def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
         if not is_last and self._is_plain and (text := only_text(pieces)) is not None:  # as most are
             self._num_output_tokens += pieces[0].num_tokens
-            self._send(_text_response(self.echo + text), is_last)
+            self._send(_text_response(self.echo + text), is_last=False)
             return
         said = list(pieces.values())
         self._num_output_tokens += sum([piece.num_tokens for piece in said])

@@ -1,6 +1,6 @@
 """The answer to a chat, whole."""
 
-import uuid
+import secrets
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -63,7 +63,7 @@ class ChatCompletion:
 
 
 def new_call_id() -> str:
-    return f"call_{uuid.uuid4().hex[:24]}"
+    return f"call_{secrets.token_hex(12)}"
 
 
 def chat_choice(index: int, choice: Choice) -> ChatChoice:

@@ -1,6 +1,6 @@
 """An answer as a list of parts, for APIs that tell it so: thoughts, texts and calls in the order they are said in."""
 
-import uuid
+import secrets
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
@@ -18,7 +18,7 @@ class Part:
     kind: PartKind
     index: int
     name: str = ""
-    id: str = field(default_factory=lambda: uuid.uuid4().hex)
+    id: str = field(default_factory=lambda: secrets.token_hex(16))
     pieces: list[str] = field(default_factory=list)
 
     @property

@@ -2,7 +2,7 @@
 
 import asyncio
 import logging
-import uuid
+import secrets
 from dataclasses import dataclass
 from functools import partial
 
@@ -49,7 +49,7 @@ class JobRunner:
         self._changed = changed
         self._settings = settings
         self._pace = pace
-        self._owner = uuid.uuid4().hex
+        self._owner = secrets.token_hex(16)
         self._loops: list[asyncio.Task[None]] = []
         self._running: dict[str, asyncio.Task[None]] = {}
         self._suspect: str | None = None

@@ -2,8 +2,8 @@
 
 import asyncio
 import logging
+import secrets
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -96,7 +96,7 @@ class JobService:
         if given.fields.stream:
             given.source.close()
             raise InvalidRequest(f"stream: is not for jobs; {URL}/ID/events streams their progress", param="stream")
-        job_id = f"job-{uuid.uuid4().hex}"
+        job_id = f"job-{secrets.token_hex(16)}"
         try:
             try:
                 with given.source as source:

@@ -1,6 +1,6 @@
 """A message as Anthropic's API answers with it."""
 
-import uuid
+import secrets
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
@@ -91,7 +91,7 @@ class MessageAnswer:
 
 
 def new_message_id() -> str:
-    return f"msg_{uuid.uuid4().hex}"
+    return f"msg_{secrets.token_hex(16)}"
 
 
 def block_of(part: Part) -> SaidBlock:

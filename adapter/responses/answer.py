@@ -1,7 +1,7 @@
 """A response: what was asked, and the items that it is answered with."""
 
+import secrets
 import time
-import uuid
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, TypeAlias
 
@@ -142,7 +142,7 @@ def begun(body: ResponsesRequest, model: str) -> ResponseAnswer:
     answer_format = body.text.format if body.text else None
     shown = {"type": "text"} if answer_format is None else answer_format.model_dump(by_alias=True, exclude_none=True)
     return ResponseAnswer(
-        id=f"resp_{uuid.uuid4().hex}",
+        id=f"resp_{secrets.token_hex(16)}",
         created_at=int(time.time()),
         model=model,
         instructions=body.instructions,
