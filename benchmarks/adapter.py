@@ -1,7 +1,7 @@
 """What the adapter costs: the same streams straight over gRPC, from `generate_stream`, and through the adapter.
 
 The models say the same token again and again (`benchmarks/talker.py`). It starts a Triton and an adapter of its own.
-Usage: python -m benchmarks.adapter [--rounds 3] [--seconds 6] [--quick]
+Usage: python -m benchmarks.adapter [--rounds 3] [--seconds 6] [--quick] [--name adapter]
 """
 
 from __future__ import annotations
@@ -191,6 +191,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=6.0, help="of each measurement")
     parser.add_argument("--quick", action="store_true", help="one short round, 1 and 16 at once")
+    parser.add_argument("--name", default="adapter", help="of the files that it writes, to keep another machine's")
     arguments = parser.parse_args()
     rounds, seconds = (1, 4.0) if arguments.quick else (arguments.rounds, arguments.seconds)
     concurrencies = CONCURRENCIES[:2] if arguments.quick else CONCURRENCIES
@@ -200,7 +201,7 @@ def main() -> None:
         "whose streams of `paced` begin all at once, the others' one after the other. A step is a token for each "
         f"stream; `busy` computes for {STEP_S * 1e3:g} ms of it, `paced` waits for {INTERVAL_S * 1e3:g} ms."
     )
-    report = Report("adapter-quick" if arguments.quick else "adapter", how)
+    report = Report(f"{arguments.name}-quick" if arguments.quick else arguments.name, how)
     with service() as running:
         running.measure("adapter", "merged", 1, 1.0)  # the first request of a connection costs more
         for model in MODELS:
