@@ -18,6 +18,8 @@ _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
 _ZERO = 128
 """Of a row's numbers in 8 bits: oneDNN wants them unsigned."""
+_MAX_WEIGHT = 127 if torch.cpu._is_vnni_supported() else 63
+"""Without VNNI the CPU adds two products of 8 bits in 16, and cuts off what is too large: weights then have 7 bits."""
 
 
 def _pad(x: Tensor) -> Tensor:
@@ -86,7 +88,7 @@ class Int8Linear(nn.Module):
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
         weight = weight.detach().float()
-        self._scales = weight.abs().amax(1).clamp_(min=1e-12) / 127  # [out_features]
+        self._scales = weight.abs().amax(1).clamp_(min=1e-12) / _MAX_WEIGHT  # [out_features]
         self._zeros = torch.zeros(len(weight), dtype=torch.long)
         rounded = (weight / self._scales[:, None]).round_().to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
