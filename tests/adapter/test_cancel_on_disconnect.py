@@ -18,6 +18,14 @@ async def leave() -> Message:
     return GONE
 
 
+async def work_long(steps: list[str]) -> None:
+    try:
+        await asyncio.sleep(10)
+    finally:
+        await asyncio.sleep(0.01)
+        steps.append("the work has ended")
+
+
 def test_the_works_result_and_its_errors_come_through() -> None:
     async def succeed() -> int:
         return 1
@@ -33,15 +41,8 @@ def test_the_works_result_and_its_errors_come_through() -> None:
 def test_who_is_cancelled_waits_for_the_works_end() -> None:
     steps: list[str] = []
 
-    async def work() -> None:
-        try:
-            await asyncio.sleep(10)
-        finally:
-            await asyncio.sleep(0.01)
-            steps.append("the work has ended")
-
     async def cancel() -> None:
-        waiting = asyncio.create_task(cancel_on_disconnect(work(), stay))
+        waiting = asyncio.create_task(cancel_on_disconnect(work_long(steps), stay))
         await asyncio.sleep(0.01)
         waiting.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -55,14 +56,8 @@ def test_who_is_cancelled_waits_for_the_works_end() -> None:
 def test_a_client_that_goes_ends_the_work() -> None:
     steps: list[str] = []
 
-    async def work() -> None:
-        try:
-            await asyncio.sleep(10)
-        finally:
-            steps.append("the work has ended")
-
     with pytest.raises(ClientDisconnected):
-        asyncio.run(cancel_on_disconnect(work(), leave))
+        asyncio.run(cancel_on_disconnect(work_long(steps), leave))
     assert steps == ["the work has ended"]
 
 
