@@ -18,7 +18,7 @@ _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
 _ZERO = 128
 """Of a row's numbers in 8 bits: oneDNN wants them unsigned."""
-_MAX_WEIGHT = 127 if torch.cpu._is_vnni_supported() else 63
+_MAX_WEIGHT = 127 if torch.cpu.get_capabilities().get("avx512_vnni") else 63
 """Without VNNI the CPU adds two products of 8 bits in 16, and cuts off what is too large: weights then have 7 bits."""
 
 
