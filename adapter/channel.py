@@ -110,7 +110,7 @@ class Channel:
 
     async def call(self, path: str, message: bytes, timeout_s: float) -> Call:
         """Raises `CallFailed` where no endpoint is there."""
-        endpoint, connection = await self._next()
+        endpoint, connection = await self.next()
         return connection.call(call_headers(endpoint.authority, path, timeout_s), message, timeout_s)
 
     def close(self) -> None:
@@ -119,7 +119,8 @@ class Channel:
         for endpoint in self._endpoints.values():
             endpoint.close()
 
-    async def _next(self) -> tuple[Endpoint, Connection]:
+    async def next(self) -> tuple[Endpoint, Connection]:
+        """Whose turn it is. Raises as `call` does."""
         await self._look_up()
         self._turn += 1
         endpoints = list(self._endpoints.values())

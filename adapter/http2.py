@@ -97,9 +97,18 @@ class Call:
                 raise self._failure
             if self._has_ended:
                 return None
-            self._waiter = self._connection.loop.create_future()
-            await self._waiter
+            await self.news()
         return self._messages.popleft()
+
+    @property
+    def has_news(self) -> bool:
+        """Whether `read` returns, or raises, at once."""
+        return bool(self._messages) or self._has_ended
+
+    def news(self) -> asyncio.Future[None]:
+        """Done with the next message, the end, or `wake`; for one to wait for."""
+        self._waiter = self._connection.loop.create_future()
+        return self._waiter
 
     def cancel(self, failure: CallFailed | None = None) -> None:
         """End it on both sides, if it has not ended."""
@@ -111,7 +120,7 @@ class Call:
         """Take in messages: of each a zero, since none is compressed, its length in four bytes, and itself."""
         if not self._part and len(data) >= 5 and int.from_bytes(data[1:5], "big") == len(data) - 5:  # as it mostly is
             self._messages.append(data[5:])
-            self._wake()
+            self.wake()
             return
         if self._part:
             self._part += data
@@ -128,15 +137,16 @@ class Call:
         self._part = bytearray(data[start:])
         self._num_needed = 5 + int.from_bytes(data[start + 1 : start + 5], "big") if len(self._part) >= 5 else 5
         if start:
-            self._wake()
+            self.wake()
 
     def end(self, failure: CallFailed | None = None) -> None:
         self._has_ended = True
         self._failure = failure
         self._timer.cancel()
-        self._wake()
+        self.wake()
 
-    def _wake(self) -> None:
+    def wake(self) -> None:
+        """Let who waits for news look again."""
         if self._waiter is not None and not self._waiter.done():
             self._waiter.set_result(None)
 

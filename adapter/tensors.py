@@ -180,6 +180,19 @@ def encode(request: InferRequest) -> ModelInferRequest:
     return message
 
 
+def encode_feed(model: str, name: str) -> ModelInferRequest:
+    """Opens a feed."""
+    message = ModelInferRequest(model_name=model)
+    _add(message, "feed", "BYTES", _bytes(name.encode()))
+    return message
+
+
+def put_on_feed(message: ModelInferRequest, name: str, number: int) -> None:
+    """Let a generation's text come on a feed."""
+    _add(message, "feed", "BYTES", _bytes(name.encode()))
+    _add(message, "feed_number", "UINT32", number.to_bytes(4, "little"))
+
+
 def encode_describe(model: str) -> ModelInferRequest:
     """Asks a model what it is; the answer is JSON in `text_output`."""
     message = ModelInferRequest(model_name=model)
@@ -216,6 +229,28 @@ def decode(response: ModelInferResponse) -> Generated:
         return Generated(_deltas(tensors), _usage(tensors))
     except (ValueError, LookupError, TypeError, struct.error) as error:
         raise BrokenAnswer(f"a response breaks the tensor contract: {error!r}") from error
+
+
+def decode_fed(response: ModelInferResponse) -> list[tuple[int, str]]:
+    """The texts of a feed's response, each with the number of the generation that it is of.
+
+    Raises:
+        BrokenAnswer: it breaks the contract.
+    """
+    try:
+        tensors = {output.name: response.raw_output_contents[i] for i, output in enumerate(response.outputs)}
+        raw = tensors["feed_number"]
+        return list(zip(struct.unpack(f"<{len(raw) // 4}I", raw), _strings(tensors["text_output"]), strict=True))
+    except (ValueError, LookupError, struct.error) as error:
+        raise BrokenAnswer(f"a feed breaks the tensor contract: {error!r}") from error
+
+
+def num_fed(response: ModelInferResponse) -> int:
+    """How many texts came on a feed, where this is the generation's first response of its own."""
+    for output, content in zip(response.outputs, response.raw_output_contents, strict=False):
+        if output.name == "num_fed":
+            return int.from_bytes(content, "little")
+    return 0
 
 
 def _add(message: ModelInferRequest, name: str, datatype: str, content: bytes, num_elements: int = 1) -> None:

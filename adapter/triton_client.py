@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Iterator
-from contextlib import aclosing, contextmanager
+from contextlib import AbstractContextManager, aclosing, contextmanager, nullcontext
 from typing import Any
 
 from google.protobuf.message import DecodeError
@@ -12,10 +12,12 @@ from tritonclient.grpc import service_pb2 as messages
 from adapter.channel import Channel
 from adapter.description import Description, parse_description
 from adapter.errors import BrokenAnswer, TimedOut
+from adapter.feed import STREAM_PATH, FedCall, Feeds
 from adapter.grpc_errors import Failure, translate
-from adapter.http2 import Call, CallFailed
+from adapter.http2 import Call, CallFailed, call_headers
 from adapter.settings import Settings
 from adapter.tensors import (
+    Delta,
     Embedding,
     Generated,
     InferRequest,
@@ -36,6 +38,8 @@ class TritonClient:
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
         self._channel = Channel(settings.triton_url)
+        self._feeds: dict[tuple[str, str], Feeds] = {}
+        """Of each endpoint and model."""
 
     def stop(self) -> None:
         self._channel.close()
@@ -45,9 +49,10 @@ class TritonClient:
         unfinished = set(range(request.num_choices))
         usage = None
         first_timeout_s = self._settings.first_response_timeout_s if request.stream else None
-        async with aclosing(self._stream(encode(request), first_timeout_s)) as responses:
+        may_be_fed = request.stream and request.num_choices == 1 and not request.continuous_usage
+        async with aclosing(self._stream(encode(request), first_timeout_s, may_be_fed)) as responses:
             async for response in responses:
-                generated = decode(response)
+                generated = Generated([Delta(0, response)]) if isinstance(response, str) else decode(response)
                 for delta in generated.deltas:
                     if delta.choice_index not in unfinished:
                         raise BrokenAnswer(f"text for choice {delta.choice_index}, which is unknown or has ended")
@@ -91,19 +96,22 @@ class TritonClient:
                     return delta.text
         raise BrokenAnswer("the model's stream ended without a text")
 
-    async def _stream(self, message: Any, first_timeout_s: float | None) -> AsyncGenerator[Any, None]:
+    async def _stream(
+        self, message: Any, first_timeout_s: float | None, may_be_fed: bool = False
+    ) -> AsyncGenerator[Any, None]:
+        """The texts of a request that came on a feed, and the responses of its own."""
         timeout_s = self._settings.request_timeout_s
         late = CallFailed(StatusCode.CANCELLED, "no response came in time")
-        with self._translated_errors(timeout_s):
-            # Without the metadata `triton_grpc_error`: Triton 24.10 crashes within a hundred errors sent that way.
-            call = await self._call("ModelStreamInfer", message, timeout_s)
+        # Without the metadata `triton_grpc_error`: Triton 24.10 crashes within a hundred errors sent that way.
+        with self._translated_errors(timeout_s), await self._begin(message, timeout_s, may_be_fed) as call:
             timer = first_timeout_s and asyncio.get_running_loop().call_later(first_timeout_s, call.cancel, late)
             try:
                 while (data := await call.read()) is not None:
                     if timer:
                         timer.cancel()
                         timer = None
-                    yield self._checked(messages.ModelStreamInferResponse.FromString(data))
+                    is_fed = isinstance(data, str)
+                    yield data if is_fed else self._checked(messages.ModelStreamInferResponse.FromString(data))
             except CallFailed as error:
                 if error is late:
                     text = f"The model did not begin to answer within {first_timeout_s:g} seconds."
@@ -114,6 +122,18 @@ class TritonClient:
                     timer.cancel()
                 call.cancel()
 
+    async def _begin(self, message: Any, timeout_s: float, may_be_fed: bool) -> AbstractContextManager[Call | FedCall]:
+        endpoint, connection = await self._channel.next()
+        if not may_be_fed:
+            headers = call_headers(endpoint.authority, STREAM_PATH, timeout_s)
+            return nullcontext(connection.call(headers, message.SerializeToString(), timeout_s))
+        key = endpoint.authority, message.model_name
+        feeds = self._feeds.get(key)
+        if feeds is None or feeds.connection is not connection:
+            self._feeds = {key: feeds for key, feeds in self._feeds.items() if feeds.connection.takes_calls}
+            feeds = self._feeds[key] = Feeds(connection, *key, self._settings.request_timeout_s)
+        return feeds.call(message, timeout_s)
+
     def _checked(self, response: Any) -> Any:
         if response.error_message:
             raise translate(self._failure(None, response.error_message, self._settings.request_timeout_s))
@@ -121,17 +141,14 @@ class TritonClient:
 
     async def _control(self, method: str, message: Any, answer: Any) -> Any:
         with self._translated_errors(CONTROL_TIMEOUT_S):
-            call = await self._call(method, message, CONTROL_TIMEOUT_S)
+            path = f"/inference.GRPCInferenceService/{method}"
+            call = await self._channel.call(path, message.SerializeToString(), CONTROL_TIMEOUT_S)
             try:
                 data = await call.read() or b""
                 await call.read()  # its status
             finally:
                 call.cancel()
             return answer.FromString(data)
-
-    async def _call(self, method: str, message: Any, timeout_s: float) -> Call:
-        path = f"/inference.GRPCInferenceService/{method}"
-        return await self._channel.call(path, message.SerializeToString(), timeout_s)
 
     @contextmanager
     def _translated_errors(self, timeout_s: float) -> Iterator[None]:

@@ -16,7 +16,7 @@ from engine.errors import EngineError
 from engine.request import Listener, Output, Prompt, Request
 from engine.response import merge
 from engine.sender import Sender, Stream
-from engine.triton import EngineModel, PromptCounters, TritonReply
+from engine.triton import EngineModel, TritonReply
 from engine.triton_inputs import Inputs
 
 TOKEN = " tok"
@@ -114,9 +114,9 @@ class TimedSender(Sender):
 
     sending_s = 0.0
 
-    def _send(self, stream: Stream) -> None:
+    def _take_turns(self, first: Stream | None) -> None:
         started_s = time.thread_time()
-        super()._send(stream)
+        super()._take_turns(first)
         self.sending_s += time.thread_time() - started_s
 
 
@@ -130,10 +130,8 @@ class TalkerModel(EngineModel):
     def initialize(self, args: dict[str, str]) -> None:
         self._talker = self._engine = Talker(self.interval_s, self.computes)  # type: ignore[assignment]
         self._token_bytes = None  # type: ignore[assignment]
-        self._counters = PromptCounters({"model": args["model_name"], "version": args["model_version"]})
-        self._sender: TimedSender = TimedSender(self._engine)
-        self._engine.start()
-        self._sender.start()
+        self._sender: TimedSender = TimedSender(self._engine, self._feeds)
+        self._start(args)
 
     def execute(self, requests: list[Any]) -> None:
         for stream in self._open_all(requests):
@@ -145,6 +143,7 @@ class TalkerModel(EngineModel):
     def _parse(self, inputs: Inputs, reply: TritonReply) -> Stream:
         stream = super()._parse(inputs, reply)
         if not self.is_merged:
+            reply.feed = None
             listener: Listener = Direct(reply)
             stream.request.listener = listener
         return stream

@@ -27,5 +27,12 @@ class StepFailed(EngineError):
     """A step of the loop failed under this request; the cause is in the server's log."""
 
 
+class FeedLost(EngineError):
+    """What was put on a feed did not get to its client."""
+
+    def __init__(self) -> None:
+        super().__init__("what was said before was lost; send the request again")
+
+
 class EngineStopped(EngineError):
     """The engine stopped before the request was finished."""

@@ -1,4 +1,4 @@
-"""Takes what the loop says to where it was asked: one thread, one response at a time, merging where it must."""
+"""Takes what the loop says to where it was asked: one thread, one request at a time, merging where it must."""
 
 from __future__ import annotations
 
@@ -9,11 +9,14 @@ import queue
 import threading
 import time
 from collections import deque
+from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
 
 from engine.errors import EngineError, StepFailed
+from engine.feed import Feeds
 from engine.loop import Engine
 from engine.request import Output, Prompt, Request
 from engine.response import ChoicePiece, merge
@@ -30,15 +33,18 @@ _MIN_SHARE = 0.1
 _MAX_WAIT_S = 0.05
 """Longest time that a piece waits for the next ones, and that a late sender keeps the pieces of a request apart."""
 _STEP_S = 0.001
-"""What a request's choices say within it is of one step."""
+"""What a request's choices say within it is of one step; and how long turns follow each other until feeds are sent."""
+_PASSED_ON_S = 100e-6
+"""What a response costs those who pass it on."""
 
 
 def pace(num_live: int, response_s: float, waiting: float) -> float:
     """Seconds between two responses of one request, where all of `num_live` talk and a response costs `response_s`.
 
-    `waiting` is the share of the time in which the loop waits: sending then takes nothing from it.
+    `waiting` is the share of the time in which the loop waits: sending then takes nothing from it. However cheaply a
+    response is sent, it costs those who pass it on.
     """
-    return min(num_live * response_s / max(_MIN_SHARE, waiting), _MAX_WAIT_S)
+    return min(num_live * max(response_s, _PASSED_ON_S) / max(_MIN_SHARE, waiting), _MAX_WAIT_S)
 
 
 class Reply(Protocol):
@@ -153,16 +159,18 @@ class Sender:
     """Sends every response, ends every request once, and notices clients that have gone.
 
     A request's first and last responses go at once. Those between are held back, and grow, as far as it takes to keep
-    sending cheap beside the loop's own work.
+    sending cheap beside the loop's own work. What was put on feeds meanwhile is sent after some turns.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, engine: Engine, feeds: Feeds) -> None:
         self._engine = engine
+        self._feeds = feeds
         self._live: dict[Stream, None] = {}
         self._held: list[tuple[float, int, Stream]] = []  # a heap
         self._response_s = 0.0  # running average
         self._waiting = 0.0
         """Share of the time in which the loop waits, a running average too."""
+        self._is_stopping = False
         self._outbox: queue.SimpleQueue[Stream | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._loop, name="sender", daemon=True)
 
@@ -176,8 +184,13 @@ class Sender:
 
     def stop(self) -> None:
         """Send what is pending and end the thread; call it after the engine's stop, which ends every request."""
-        self._outbox.put(None)
+        self._is_stopping = True
+        self.wake()
         self._thread.join()
+
+    def wake(self) -> None:
+        """Begin to poll, where there is a feed and nothing else yet."""
+        self._outbox.put(None)
 
     def add(self, stream: Stream) -> None:
         """Look after a request from now on, while it waits for the engine too."""
@@ -187,39 +200,57 @@ class Sender:
 
     def _loop(self) -> None:
         polled_s, waited_s = time.monotonic(), self._engine.waited_s
-        while True:
-            try:
-                stream = self._outbox.get(timeout=self._patience())
-                if stream is None:
-                    self._send_rest()
-                    return
-                self._send_in_turn(stream)
-            except queue.Empty:
-                pass
-            while self._held and self._held[0][0] <= time.monotonic():
-                self._send_in_turn(heapq.heappop(self._held)[2])
+        while not self._is_stopping:
+            self._take_turns(self._next(self._patience()))
             now_s = time.monotonic()
             if now_s >= polled_s + _POLL_INTERVAL_S:
                 self._drop_abandoned()
                 self._waiting += 0.2 * ((self._engine.waited_s - waited_s) / (now_s - polled_s) - self._waiting)
                 polled_s, waited_s = now_s, self._engine.waited_s
+        self._send_rest()
 
-    def _send_in_turn(self, stream: Stream) -> None:
+    def _next(self, timeout_s: float | None) -> Stream | None:
+        with suppress(queue.Empty):
+            return self._outbox.get(timeout=timeout_s)
+        return None
+
+    def _take_turns(self, first: Stream | None) -> None:
+        times_s = [took_s for stream in self._turns(first) if (took_s := self._send_in_turn(stream)) is not None]
+        started_s = time.thread_time()
+        self._feeds.flush()
+        if times_s:
+            response_s = (sum(times_s) + time.thread_time() - started_s) / len(times_s)
+            self._response_s += (1 - 0.9 ** len(times_s)) * (response_s - self._response_s)
+
+    def _turns(self, first: Stream | None) -> Iterator[Stream]:
+        """Those that have news, until there are none or it took long, and those whose time has come."""
+        until_s = time.monotonic() + _STEP_S
+        stream = first
+        while stream:
+            yield stream
+            stream = self._next(0) if time.monotonic() < until_s else None
+        while self._held and self._held[0][0] <= time.monotonic():
+            yield heapq.heappop(self._held)[2]
+
+    def _send_in_turn(self, stream: Stream) -> float | None:
+        """Returns as `_send` does."""
         if stream.is_ending or stream.next_s <= time.monotonic():
-            self._send(stream)
-        else:
-            heapq.heappush(self._held, (stream.next_s, id(stream), stream))
+            return self._send(stream)
+        heapq.heappush(self._held, (stream.next_s, id(stream), stream))
+        return None
 
     def _send_rest(self) -> None:
         """What comes in parts may have more of them."""
         while not self._outbox.empty():
             if stream := self._outbox.get():
                 self._send(stream)
+        self._feeds.flush()
+        self._feeds.close()
 
     def _patience(self) -> float | None:
         """Seconds to wait for the next news."""
         if not self._held:
-            return _POLL_INTERVAL_S if self._live else None
+            return _POLL_INTERVAL_S if self._live or self._feeds else None
         return min(_POLL_INTERVAL_S, max(0.0, self._held[0][0] - time.monotonic()))
 
     def _drop_abandoned(self) -> None:
@@ -230,16 +261,19 @@ class Sender:
                     self._engine.cancel(stream.request)
             except Exception:
                 logger.exception("a request could not be asked whether its client has gone")
+        self._feeds.drop_abandoned()
 
-    def _send(self, stream: Stream) -> None:
+    def _send(self, stream: Stream) -> float | None:
+        """Returns how many seconds a response took to compute: waiting takes nothing from the loop. None of others."""
         try:
-            self._send_taken(stream)
+            return self._send_taken(stream)
         except Exception:  # not even its error could be sent: the others go on
             logger.exception("a request could not be ended")
+            return None
 
-    def _send_taken(self, stream: Stream) -> None:
+    def _send_taken(self, stream: Stream) -> float | None:
         if stream not in self._live:
-            return
+            return None
         outputs, error = stream.take()
         if stream.is_done:
             del self._live[stream]
@@ -247,14 +281,19 @@ class Sender:
             if error:
                 stream.reply.send_error(error)
             elif outputs:
-                started_s = time.thread_time()  # waiting takes nothing from the loop
+                started_s = time.thread_time()
                 stream.reply.send(merge(outputs), stream.is_done)
-                if _is_of_prompt(outputs[-1]):
-                    return
-                self._response_s += 0.1 * (time.thread_time() - started_s - self._response_s)
-                stream.next_s += pace(len(self._live), self._response_s, self._waiting)
+                if not _is_of_prompt(outputs[-1]):
+                    stream.next_s += pace(len(self._live), self._response_s, self._waiting)
+                    return time.thread_time() - started_s
+        except EngineError as failure:
+            self._give_up(stream, failure)
         except Exception:
             logger.exception("a response could not be sent; its request is ended with an error")
-            self._engine.cancel(stream.request)
-            self._live.pop(stream, None)
-            stream.reply.send_error(StepFailed("the response could not be built"))
+            self._give_up(stream, StepFailed("the response could not be built"))
+        return None
+
+    def _give_up(self, stream: Stream, error: EngineError) -> None:
+        self._engine.cancel(stream.request)
+        self._live.pop(stream, None)
+        stream.reply.send_error(error)

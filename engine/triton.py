@@ -8,7 +8,7 @@ from __future__ import annotations
 import gc
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from importlib.metadata import version
@@ -22,6 +22,7 @@ from engine.checkpoint import load_checkpoint
 from engine.config import read_config
 from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError
+from engine.feed import Feed, Feeds
 from engine.gpus import gpus_of
 from engine.image_prompt import ImagePromptEncoder
 from engine.images import EncodedImage, ImageMode, cut_views, lay_out, parse_mode
@@ -46,6 +47,9 @@ _SWITCHED = ("finish_reason", "logprobs", "num_input_tokens", "num_output_tokens
 class EngineModel:
     """A model in Triton: parses requests, hands them to the engine, and lets the sender answer."""
 
+    def __init__(self) -> None:
+        self._feeds = Feeds()
+
     def initialize(self, args: dict[str, str]) -> None:
         """Load the checkpoint and start the threads.
 
@@ -62,12 +66,8 @@ class EngineModel:
         except LoadError as error:
             raise pb_utils.TritonModelException(str(error)) from None
         self._token_bytes = self._engine.token_bytes
-        self._counters = PromptCounters({"model": args["model_name"], "version": args["model_version"]})
-        self._sender = Sender(self._engine)
-        self._engine.start()
-        self._sender.start()
-        gc.collect()
-        gc.freeze()  # what is loaded stays: to look through it for garbage would hold up all streams
+        self._sender = Sender(self._engine, self._feeds)
+        self._start(args)
         logger.info("loaded %s", json.dumps(self._describe()))
 
     def execute(self, requests: list[Any]) -> None:
@@ -84,6 +84,15 @@ class EngineModel:
         """End both threads; whatever is unfinished gets an error first."""
         self._engine.stop()
         self._sender.stop()
+
+    def _start(self, args: dict[str, str]) -> None:
+        """Start the threads, when everything is loaded."""
+        self._counters = PromptCounters({"model": args["model_name"], "version": args["model_version"]})
+        self._engine.start()
+        self._sender.start()
+        gc.collect()
+        gc.freeze()  # what is loaded stays: to look through it for garbage would hold up all streams
+        gc.set_threshold(10_000)  # the default is reached within a step of many sequences
 
     def _prepare(self) -> None:
         """Make what this kind of model needs besides the engine.
@@ -114,6 +123,8 @@ class EngineModel:
             "max_sequences": self._config.max_sequences,
             "num_parameters": checkpoint.num_parameters,
             "num_requests": self._sender.num_live,
+            "num_feeds": len(self._feeds),
+            "num_fed": self._feeds.num_sent,
             "num_sequences": self._engine.num_sequences,
             "num_cache_blocks": self._engine.num_cache_blocks,
             "num_free_cache_blocks": self._engine.num_free_cache_blocks,
@@ -130,6 +141,9 @@ class EngineModel:
         response_sender = request.get_response_sender()
         reply = TritonReply(response_sender, self._token_bytes, self._counters)
         try:
+            if inputs.has("feed") and not inputs.has("feed_number"):
+                self._open_feed(inputs, response_sender)
+                return None
             answer = self._answer(inputs)
             if answer is None:
                 return self._parse(inputs, reply)
@@ -140,6 +154,12 @@ class EngineModel:
             logger.exception("a request could not be parsed")
             reply.send_error(EngineError("the model failed to read the request"))
         return None
+
+    def _open_feed(self, inputs: Inputs, response_sender: Any) -> None:
+        if len(inputs.names) > 1:
+            raise InvalidRequest("feed", "with a prompt, feed_number says which of the feed's requests it is; send it")
+        self._feeds.open(inputs.string("feed"), TritonFeedReply(response_sender))
+        self._sender.wake()
 
     def _parse(self, inputs: Inputs, reply: TritonReply) -> Stream:
         given = inputs.data("sampling_parameters") if inputs.has("sampling_parameters") else b""
@@ -152,6 +172,11 @@ class EngineModel:
                 raise InvalidRequest("exclude_input_in_output", "false needs text_input and stream false")
             reply.echo = text
         reply.has_counts = inputs.flag("continuous_usage", default=False)
+        if inputs.has("feed_number"):
+            if not inputs.has("feed"):
+                raise InvalidRequest("feed", "feed_number is one of a feed; send that too")
+            reply.feed = self._feeds.get(inputs.string("feed"))
+            reply.feed_number = int(inputs.array("feed_number")[0])
         reply.hidden = {name for name in _SWITCHED if not inputs.flag(f"return_{name}", default=True)}
         if inputs.flag("return_cumulative_logprob", default=False):
             reply.cumulative_logprobs = [0.0] * params.n
@@ -282,6 +307,10 @@ class TritonReply:
         self._counters = counters
         self._num_output_tokens = 0
         self.request: Request | None = None
+        self.feed: Feed | None = None
+        """Where text goes, until there is more to say than text."""
+        self.feed_number = 0
+        self._num_fed = 0
         self.echo = ""
         self.has_counts = False
         """Whether every response says how many tokens there are so far, and not the last one alone."""
@@ -292,12 +321,20 @@ class TritonReply:
     def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
         if not is_last and self._is_plain and (text := only_text(pieces)) is not None:  # as most are
             self._num_output_tokens += pieces[0].num_tokens
-            self._send(_text_response(self.echo + text), is_last=False)
+            if self.feed:
+                self.feed.add(self.feed_number, self.echo + text)
+                self._num_fed += 1
+            else:
+                self._send(_text_response(self.echo + text), is_last=False)
             return
         said = list(pieces.values())
         self._num_output_tokens += sum([piece.num_tokens for piece in said])
         texts = [piece.text if piece.prompt_logprobs else self.echo + piece.text for piece in said]
         outputs: dict[str, Any] = {"text_output": _texts(texts)}
+        if self.feed and self._num_fed:
+            self.feed.check()
+            outputs["num_fed"] = np.array([[self._num_fed]], np.uint32)
+        self.feed = None
         if list(pieces) != [0]:
             outputs["choice_index"] = np.array([list(pieces)], np.uint32)
         if any([piece.finish_reason for piece in said]):
@@ -364,6 +401,24 @@ class TritonReply:
 
     def _send(self, response: Any, is_last: bool) -> None:
         self._response_sender.send(response, pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL if is_last else 0)
+
+
+class TritonFeedReply:
+    """The responses of a request that opened a feed."""
+
+    def __init__(self, response_sender: Any) -> None:
+        self._response_sender = response_sender
+
+    def send(self, numbers: Sequence[int], texts: Sequence[str]) -> None:
+        outputs = {"feed_number": np.array([numbers], np.uint32), "text_output": _texts(texts)}
+        tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
+        self._response_sender.send(pb_utils.InferenceResponse(tensors), 0)
+
+    def end(self) -> None:
+        self._response_sender.send(flags=pb_utils.TRITONSERVER_RESPONSE_COMPLETE_FINAL)
+
+    def is_cancelled(self) -> bool:
+        return bool(self._response_sender.is_cancelled())
 
 
 def _text_response(text: str) -> Any:

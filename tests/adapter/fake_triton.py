@@ -91,6 +91,7 @@ class FakeTriton(GRPCInferenceServiceServicer):
         self.num_describes = 0
         self.describe: Reply = describe
         self.run_task: Reply = run_task
+        self.feed: Reply = refuse_feed
         self.reply: Reply
         self.says("Hello", " world")
 
@@ -156,6 +157,8 @@ class FakeTriton(GRPCInferenceServiceServicer):
             if "describe" in seen.inputs:
                 self.num_describes += 1
                 reply = self.describe
+            elif "feed" in seen.inputs and "feed_number" not in seen.inputs:
+                reply = self.feed
             else:
                 self.seen.append(seen)
                 self.arrived.release()
@@ -186,6 +189,11 @@ class FakeTriton(GRPCInferenceServiceServicer):
 
 async def describe(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
     yield answer(json.dumps(DESCRIPTION))
+
+
+async def refuse_feed(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
+    """As Triton does for a model that has no such input."""
+    yield messages.ModelStreamInferResponse(error_message=f"unexpected inference input 'feed' for model '{seen.model}'")
 
 
 async def run_task(seen: Seen, context: Any) -> AsyncIterator[messages.ModelStreamInferResponse]:
@@ -220,6 +228,7 @@ def answer(
     num_reasoning_tokens: int | None = None,
     stop_string: str | None = None,
     prompt_logprobs: Sequence[list[dict[str, Any]] | None] | None = None,
+    num_fed: int | None = None,
 ) -> messages.ModelStreamInferResponse:
     """One response; the tensors' order is not the contract's, on purpose."""
     tensors: dict[str, bytes] = {}
@@ -243,7 +252,15 @@ def answer(
         tensors["num_reasoning_tokens"] = struct.pack("<I", num_reasoning_tokens)
     if stop_string is not None:
         tensors["stop_string"] = strings([stop_string])
+    if num_fed is not None:
+        tensors["num_fed"] = struct.pack("<I", num_fed)
     return raw_answer(tensors)
+
+
+def fed(*pieces: tuple[int, str]) -> messages.ModelStreamInferResponse:
+    """A feed's response."""
+    numbers = struct.pack(f"<{len(pieces)}I", *(number for number, _ in pieces))
+    return raw_answer({"text_output": strings([text for _, text in pieces]), "feed_number": numbers})
 
 
 def raw_answer(tensors: dict[str, bytes]) -> messages.ModelStreamInferResponse:
@@ -280,6 +297,8 @@ def see(request: Any, context: Any) -> Seen:
             inputs[tensor.name] = content.decode()
         elif tensor.datatype == "BOOL":
             inputs[tensor.name] = bool(struct.unpack("<?", raw)[0])
+        elif tensor.datatype == "UINT32":
+            (inputs[tensor.name],) = struct.unpack("<I", raw)
         else:
             assert tensor.datatype == "INT32"
             inputs[tensor.name] = list(struct.unpack(f"<{len(raw) // 4}i", raw))

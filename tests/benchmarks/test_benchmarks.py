@@ -104,5 +104,5 @@ def test_the_adapter_understands_what_a_talker_says_of_itself(monkeypatch: pytes
 
     model = Merged()
     model._talker = Talker(interval_s=0.0, computes=False)
-    model._sender = TimedSender(model._talker)  # type: ignore[arg-type]
+    model._sender = TimedSender(model._talker, model._feeds)  # type: ignore[arg-type]
     assert parse_description(json.dumps(model._describe())).checkpoint == "talker"

@@ -6,6 +6,7 @@ import ast
 import asyncio
 import json
 import re
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from demo.coder.tokenizer import FIM_BEGIN, FIM_END, FIM_HOLE
 from tests.e2e.conftest import ARCHITECTURES, OCR_ARCHITECTURE, REASONER
 from tests.e2e.stack import PROJECT, Stack
+from tests.e2e.triton_grpc import describe
 
 QUESTION: Any = [{"role": "user", "content": "Write a Python function to sort a list"}]
 MODEL = "deepseek-coder"
@@ -296,6 +298,29 @@ def test_prompts_are_scored_as_harnesses_ask_for_it(client: openai.OpenAI, check
         assert "".join(part.text for part in streamed) == text
         assert streamed[0].logprobs == choice.logprobs
         assert streamed[-1].finish_reason == "length"
+
+
+def test_streams_that_share_a_feed_are_what_they_are_alone(client: openai.OpenAI, stack: Stack) -> None:
+    """Many at a time, some of which begin before there is a feed, and some of which go away."""
+    prompts = [f"def function_{number}(a, b):\n" for number in range(24)]
+    options: dict[str, Any] = {"model": MODEL, "temperature": 0, "max_tokens": 100, "extra_body": {"ignore_eos": True}}
+    num_fed = describe(stack, "coder")["num_fed"]
+
+    def stream(prompt: str) -> str:
+        texts, has_gone = [], prompt in prompts[::5]
+        for chunk in client.completions.create(prompt=prompt, stream=True, **options):
+            texts.append(chunk.choices[0].text)
+            if has_gone and len(texts) == 10:
+                break
+        return "".join(texts)
+
+    with ThreadPoolExecutor(8) as pool:
+        streamed = dict(zip(prompts, pool.map(stream, prompts), strict=True))
+    assert describe(stack, "coder")["num_fed"] > num_fed + 100
+    for prompt, text in streamed.items():
+        whole = client.completions.create(prompt=prompt, **options).choices[0].text
+        assert whole.startswith(text)
+        assert (text == whole) == (prompt not in prompts[::5])
 
 
 def test_models(client: openai.OpenAI) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from tests.e2e.stack import Stack
-from tests.e2e.triton_grpc import describe, infer
+from tests.e2e.triton_grpc import describe, infer, open_feed
 
 GREEDY = {"temperature": 0, "max_tokens": 10, "ignore_eos": True}
 
@@ -172,3 +174,70 @@ def test_hundreds_of_refusals_do_no_harm(stack: Stack) -> None:
         [response] = infer(stack, "narrow", text_input="a", sampling_parameters={"temperature": -1})
         assert "temperature" in response["error"]
     assert infer(stack, "narrow", text_input="a", sampling_parameters=GREEDY)[-1]["num_output_tokens"] == [10]
+
+
+def test_text_may_come_on_a_feed(stack: Stack) -> None:
+    prompts = {7: "def add(a, b):", 8: "class Stack:"}
+    alone = {
+        number: streamed_text(infer(stack, text_input=text, sampling_parameters=GREEDY))
+        for number, text in prompts.items()
+    }
+    with open_feed(stack, "e2e") as pieces:
+        with ThreadPoolExecutor(2) as pool:
+            own = dict(
+                zip(
+                    prompts,
+                    pool.map(
+                        lambda number: infer(
+                            stack,
+                            text_input=prompts[number],
+                            sampling_parameters=GREEDY,
+                            feed="e2e",
+                            feed_number=number,
+                        ),
+                        prompts,
+                    ),
+                    strict=True,
+                )
+            )
+        num_fed = {number: responses[0]["num_fed"][0] for number, responses in own.items()}
+        fed = [pieces.get(timeout=10) for _ in range(sum(num_fed.values()))]
+        assert pieces.empty()
+        [taken] = infer(stack, feed="e2e")
+    for number, responses in own.items():
+        assert len(responses) == 1, "what is no more than text came on the feed"
+        texts = [text for other, text in fed if other == number]
+        assert len(texts) == num_fed[number] > 1
+        assert "".join(texts) + responses[0]["text_output"][0].decode() == alone[number]
+    assert "there is a feed of this name" in taken["error"]
+
+
+def test_a_feed_that_nobody_opened_is_no_obstacle(stack: Stack) -> None:
+    inputs = {"text_input": "def add(a, b):", "sampling_parameters": GREEDY}
+    own = infer(stack, **inputs, feed="unknown", feed_number=1)
+    assert streamed_text(own) == streamed_text(infer(stack, **inputs))
+    assert not any("num_fed" in response for response in own)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "error"),
+    [
+        ({"text_input": "a", "feed": "f"}, "feed: with a prompt, feed_number says"),
+        ({"text_input": "a", "feed_number": 1}, "feed: feed_number is one of a feed"),
+    ],
+)
+def test_half_a_feed_is_refused(stack: Stack, inputs: dict[str, Any], error: str) -> None:
+    [response] = infer(stack, **inputs)
+    assert error in response["error"]
+
+
+def test_a_feed_ends_with_its_client(stack: Stack) -> None:
+    with open_feed(stack, "again"):
+        assert describe(stack, "coder")["num_feeds"] == 1
+    until_s = time.monotonic() + 10
+    while describe(stack, "coder")["num_feeds"]:
+        assert time.monotonic() < until_s
+
+
+def streamed_text(responses: list[dict[str, Any]]) -> str:
+    return b"".join(response["text_output"][0] for response in responses).decode()

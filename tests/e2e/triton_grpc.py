@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import json
 import queue
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -12,8 +15,9 @@ import tritonclient.grpc as triton
 from tests.e2e.stack import Stack
 
 TYPES = {name: "BYTES" for name in ("text_input", "chat", "sampling_parameters", "image", "image_parameters")}
-TYPES["task"] = "BYTES"
-TYPES["input_ids"] = "INT32"
+TYPES |= {"task": "BYTES", "feed": "BYTES", "input_ids": "INT32", "feed_number": "UINT32"}
+
+NUMPY_TYPES: dict[str, Any] = {"BYTES": np.object_, "INT32": np.int32, "UINT32": np.uint32, "BOOL": np.bool_}
 
 
 def infer(stack: Stack, model: str = "coder", **inputs: Any) -> list[dict[str, Any]]:
@@ -37,6 +41,31 @@ def infer(stack: Stack, model: str = "coder", **inputs: Any) -> list[dict[str, A
     return responses
 
 
+@contextmanager
+def open_feed(stack: Stack, name: str, model: str = "coder") -> Iterator[queue.Queue[tuple[int, str]]]:
+    """A feed: the number and text of each piece that comes on it."""
+    pieces: queue.Queue[Any] = queue.Queue()
+    is_open = threading.Event()
+
+    def receive(result: Any, error: Any) -> None:
+        if error:
+            pieces.put(error)
+        else:
+            numbers, texts = (result.as_numpy(name)[0].tolist() for name in ("feed_number", "text_output"))
+            for number, text in zip(numbers, texts, strict=True):
+                pieces.put((number, text.decode()))
+        is_open.set()
+
+    with triton.InferenceServerClient(stack.grpc_address) as client:
+        client.start_stream(receive)
+        client.async_stream_infer(model, [_tensor("feed", name)])
+        assert is_open.wait(60)
+        try:
+            yield pieces
+        finally:
+            client.stop_stream(cancel_requests=True)
+
+
 def describe(stack: Stack, model: str) -> dict[str, Any]:
     [response] = infer(stack, model, describe=True)
     description: dict[str, Any] = json.loads(response["text_output"][0])
@@ -50,7 +79,7 @@ def _tensor(name: str, value: Any) -> triton.InferInput:
     values = value if isinstance(value, list) else [value]
     if kind == "BYTES":
         values = [v.encode() if isinstance(v, str) else v for v in values]
-    array = np.array([values], {"BYTES": np.object_, "INT32": np.int32, "BOOL": np.bool_}[kind])
+    array = np.array([values], NUMPY_TYPES[kind])
     tensor = triton.InferInput(name, array.shape, kind)
     tensor.set_data_from_numpy(array)
     return tensor

@@ -9,6 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.errors import EngineError, StepFailed
+from engine.feed import Feeds
 from engine.request import Output, Prompt, Request, TokenLogprob
 from engine.response import ChoicePiece, merge
 from engine.sampling_params import SamplingParams
@@ -65,7 +66,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> StillClock:
 
 
 def start(engine: FakeEngine) -> Sender:
-    sender = Sender(engine)  # type: ignore[arg-type]
+    sender = Sender(engine, Feeds())  # type: ignore[arg-type]
     sender.start()
     return sender
 
@@ -145,7 +146,7 @@ def test_what_came_after_a_late_turn_waits_for_its_own(clock: StillClock, monkey
 
 def test_who_asks_twice_gets_no_turn_before_its_time(clock: StillClock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("engine.sender.pace", lambda *_: 0.03)
-    sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
+    sender, reply = Sender(FakeEngine(), Feeds()), FakeReply()  # type: ignore[arg-type]
     stream = open_stream(sender, reply)
     stream.next_s = clock.now_s + 0.03
     say(stream, "a")
@@ -165,7 +166,7 @@ def test_who_asks_twice_gets_no_turn_before_its_time(clock: StillClock, monkeypa
 
 
 def test_unstreamed_is_one_response_also_if_it_ends_while_it_is_taken(clock: StillClock) -> None:
-    sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
+    sender, reply = Sender(FakeEngine(), Feeds()), FakeReply()  # type: ignore[arg-type]
     stream = open_stream(sender, reply, is_streaming=False)
     say(stream, "a")
     clock.now_s += 1
@@ -207,7 +208,7 @@ def test_unstreamed_is_one_response_of_all_choices() -> None:
 
 def test_unstreamed_says_nothing_before_all_is_said() -> None:
     """Not even to a sender that looks at it because it is new."""
-    sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
+    sender, reply = Sender(FakeEngine(), Feeds()), FakeReply()  # type: ignore[arg-type]
     stream = open_stream(sender, reply, is_streaming=False)
     say(stream, "a")
     sender.start()
@@ -219,7 +220,7 @@ def test_unstreamed_says_nothing_before_all_is_said() -> None:
 @pytest.mark.parametrize("is_streaming", [False, True])
 @pytest.mark.usefixtures("clock")
 def test_parts_of_a_prompt_s_log_probabilities_let_others_go_between(is_streaming: bool) -> None:
-    sender, reply, other = Sender(FakeEngine()), FakeReply(), FakeReply()  # type: ignore[arg-type]
+    sender, reply, other = Sender(FakeEngine(), Feeds()), FakeReply(), FakeReply()  # type: ignore[arg-type]
     stream, late = (open_stream(sender, each, is_streaming=is_streaming) for each in (reply, other))
     reply.sent = other.sent
     parts = [[TokenLogprob(token, -1.0, ())] for token in range(3)]
@@ -241,7 +242,7 @@ def test_parts_of_a_prompt_s_log_probabilities_let_others_go_between(is_streamin
 
 
 def test_who_has_gone_is_sent_no_parts() -> None:
-    sender, reply = Sender(FakeEngine()), FakeReply()  # type: ignore[arg-type]
+    sender, reply = Sender(FakeEngine(), Feeds()), FakeReply()  # type: ignore[arg-type]
     stream = open_stream(sender, reply, is_streaming=True)
     for token in range(3):
         stream.on_output(Output(0, "", 0, prompt_logprobs=[TokenLogprob(token, -1.0, ())]))
@@ -358,7 +359,7 @@ def test_what_waits_is_sent_when_its_turn_comes(monkeypatch: pytest.MonkeyPatch)
 
 def test_everyone_is_asked_in_turn_whether_the_client_has_gone() -> None:
     engine = FakeEngine()
-    sender = Sender(engine)  # type: ignore[arg-type]
+    sender = Sender(engine, Feeds())  # type: ignore[arg-type]
     streams = [open_stream(sender, FakeReply()) for _ in range(50)]
     for stream in streams:
         assert isinstance(stream.reply, FakeReply)
