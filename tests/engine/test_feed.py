@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Sequence
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from engine.request import Output, Prompt
 from engine.response import ChoicePiece
 from engine.sampling_params import SamplingParams
 from engine.sender import Sender, Stream
+from tests.clock import StillClock
 
 
 class FakeFeedReply:
@@ -90,7 +92,9 @@ def say(stream: Stream, text: str, finish_reason: str | None = None) -> None:
     stream.on_output(Output(0, text, 1, None, finish_reason))  # type: ignore[arg-type]
 
 
-def test_what_many_say_at_a_time_is_one_response() -> None:
+def test_what_many_say_at_a_time_is_one_response(monkeypatch: pytest.MonkeyPatch) -> None:
+    still = SimpleNamespace(monotonic=StillClock(), thread_time=time.thread_time)  # however slow the machine is
+    monkeypatch.setattr("engine.sender.time", still)
     service = Service()
     streams = [service.open_stream(number) for number in range(5)]
     for number, (stream, _) in enumerate(streams):
