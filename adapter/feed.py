@@ -9,7 +9,7 @@ import logging
 import secrets
 from collections import deque
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import count
 
 from google.protobuf.message import DecodeError
@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 STREAM_PATH = "/inference.GRPCInferenceService/ModelStreamInfer"
 MIN_CALLS = 4
-"""Generations at once from which on a feed pays."""
+"""A feed is opened where more generations than these run."""
 IDLE_S = 1.0
 """How long after the last generation a feed is ended: Triton waits for it where it stops."""
 LATE_S = 10.0
@@ -218,10 +218,8 @@ class Feeds:
         if self._num_calls > MIN_CALLS and not (is_refused and now_s < self._asked_s + _RETRY_S):
             self._asked_s = now_s
             name = secrets.token_hex(8)
-            try:
+            with suppress(CallFailed):  # the connection may be left by now
                 self._feed = Feed(name, self._begin(encode_feed(self._model, name), self._deadline_s))
-            except CallFailed:
-                return  # the connection is being left
 
     def _begin(self, message: ModelInferRequest, timeout_s: float) -> Call:
         headers = call_headers(self._authority, STREAM_PATH, timeout_s)

@@ -56,7 +56,7 @@ def served_app() -> FastAPI:
     app = create_app()
     gc.collect()
     gc.freeze()  # what is loaded stays: to look through it for garbage would hold up all streams
-    gc.set_threshold(10_000)  # the default is reached within a request
+    gc.set_threshold(10_000)  # by default that is so often that it shows in profiles
     return app
 
 

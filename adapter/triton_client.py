@@ -14,7 +14,7 @@ from adapter.description import Description, parse_description
 from adapter.errors import BrokenAnswer, TimedOut
 from adapter.feed import STREAM_PATH, FedCall, Feeds
 from adapter.grpc_errors import Failure, translate
-from adapter.http2 import Call, CallFailed, call_headers
+from adapter.http2 import Call, CallFailed
 from adapter.settings import Settings
 from adapter.tensors import (
     Delta,
@@ -123,10 +123,9 @@ class TritonClient:
                 call.cancel()
 
     async def _begin(self, message: Any, timeout_s: float, may_be_fed: bool) -> AbstractContextManager[Call | FedCall]:
-        endpoint, connection = await self._channel.next()
         if not may_be_fed:
-            headers = call_headers(endpoint.authority, STREAM_PATH, timeout_s)
-            return nullcontext(connection.call(headers, message.SerializeToString(), timeout_s))
+            return nullcontext(await self._channel.call(STREAM_PATH, message.SerializeToString(), timeout_s))
+        endpoint, connection = await self._channel.next()
         key = endpoint.authority, message.model_name
         feeds = self._feeds.get(key)
         if feeds is None or feeds.connection is not connection:

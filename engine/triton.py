@@ -92,7 +92,7 @@ class EngineModel:
         self._sender.start()
         gc.collect()
         gc.freeze()  # what is loaded stays: to look through it for garbage would hold up all streams
-        gc.set_threshold(10_000)  # the default is reached within a step of many sequences
+        gc.set_threshold(10_000)  # by default that is so often that it shows in profiles
 
     def _prepare(self) -> None:
         """Make what this kind of model needs besides the engine.
