@@ -18,7 +18,7 @@ from tritonclient.grpc.service_pb2 import ModelInferRequest, ModelStreamInferRes
 
 from adapter.errors import BrokenAnswer
 from adapter.http2 import Call, CallFailed, Connection, call_headers
-from adapter.tensors import decode_fed, encode_feed, num_fed, put_on_feed
+from adapter.tensors import Generated, decode_fed, encode_feed, num_fed, put_on_feed
 
 logger = logging.getLogger(__name__)
 
@@ -28,7 +28,7 @@ MIN_CALLS = 4
 IDLE_S = 1.0
 """How long after the last generation a feed is ended: Triton waits for it where it stops."""
 LATE_S = 10.0
-"""Longest time that texts on a feed come after what follows them on the generation's own call."""
+"""Longest time that pieces on a feed come after what follows them on the generation's own call."""
 _RENEWED_S = 600.0
 _RENEWED_BYTES = 2**28
 """After which a feed takes no more generations, since a call has a deadline and a window."""
@@ -39,27 +39,27 @@ _RETRY_S = 10.0
 
 
 class FedCall:
-    """A generation's call. Its texts come on a feed, up to the first response of its own, which says how many."""
+    """A generation's call. What it says comes on a feed, up to the first response of its own, which says how much."""
 
     def __init__(self, call: Call, feed: "Feed", number: int) -> None:
         self._call, self._feed, self._number = call, feed, number
-        self._texts: deque[str] = deque()
+        self._pieces: deque[Generated] = deque()
         self._num_read = 0
         self._first: bytes | None = None
-        """Its own, while texts are missing that come before it."""
+        """Its own, while pieces are missing that come before it."""
         self._num_fed = 0
         self._is_on_feed = True
 
-    async def read(self) -> bytes | str | None:
-        """The next text, or the next response of its own; None after the last.
+    async def read(self) -> bytes | Generated | None:
+        """The next piece, or the next response of its own; None after the last.
 
         Raises:
-            CallFailed: at the end of a call that did not end well, or of a feed that owed it a text.
+            CallFailed: at the end of a call that did not end well, or of a feed that owed it a piece.
         """
         while True:
-            if self._texts:
+            if self._pieces:
                 self._num_read += 1
-                return self._texts.popleft()
+                return self._pieces.popleft()
             if self._first is not None:
                 if self._num_read >= self._num_fed:
                     first, self._first = self._first, None
@@ -75,8 +75,8 @@ class FedCall:
             else:
                 await self._call.news()
 
-    def push(self, text: str) -> None:
-        self._texts.append(text)
+    def push(self, piece: Generated) -> None:
+        self._pieces.append(piece)
         self._call.wake()
 
     def look(self) -> None:
@@ -92,13 +92,13 @@ class FedCall:
         self._feed.leave(self._number)
 
     async def _missing(self) -> None:
-        """Wait for a text that is to come."""
+        """Wait for a piece that is to come."""
         if self._feed.has_ended:
-            raise CallFailed(StatusCode.INTERNAL, "the feed of its text has ended")
+            raise CallFailed(StatusCode.INTERNAL, "the feed of what it says has ended")
         try:
             await asyncio.wait_for(self._call.news(), LATE_S)
         except asyncio.TimeoutError:
-            raise CallFailed(StatusCode.INTERNAL, "a text on its feed is missing") from None
+            raise CallFailed(StatusCode.INTERNAL, "a piece on its feed is missing") from None
 
 
 class Feed:
@@ -155,9 +155,9 @@ class Feed:
                 self.is_open = True
                 self._heard_s = self._loop.time()
                 self._num_bytes += len(data)
-                for number, text in decode_fed(response.infer_response):
+                for number, piece in decode_fed(response.infer_response):
                     if call := self._calls.get(number):
-                        call.push(text)
+                        call.push(piece)
         except (CallFailed, DecodeError, BrokenAnswer) as error:
             if not self.has_ended:
                 logger.info("a feed %s: %r", "broke off" if self.is_open else "was refused", error)

@@ -15,6 +15,7 @@ _BACKGROUND = 2
 _FINISH_REASONS = {"": None} | {reason: reason for reason in ("stop", "length", "tool_calls", "repetition")}
 _SAID = ("text_output", "finish_reason", "logprobs", "reasoning_content", "tool_calls")
 """What a choice may say; without any of it, a response is about no choice."""
+_COUNTED = ("input", "output", "cached", "reasoning")
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,7 +189,7 @@ def encode_feed(model: str, name: str) -> ModelInferRequest:
 
 
 def put_on_feed(message: ModelInferRequest, name: str, number: int) -> None:
-    """Let a generation's text come on a feed."""
+    """Let what a generation says come on a feed."""
     _add(message, "feed", "BYTES", _bytes(name.encode()))
     _add(message, "feed_number", "UINT32", number.to_bytes(4, "little"))
 
@@ -231,22 +232,32 @@ def decode(response: ModelInferResponse) -> Generated:
         raise BrokenAnswer(f"a response breaks the tensor contract: {error!r}") from error
 
 
-def decode_fed(response: ModelInferResponse) -> list[tuple[int, str]]:
-    """The texts of a feed's response, each with the number of the generation that it is of.
+def decode_fed(response: ModelInferResponse) -> list[tuple[int, Generated]]:
+    """What a feed's response says, each with the number of the generation that it is of.
 
     Raises:
         BrokenAnswer: it breaks the contract.
     """
     try:
         tensors = {output.name: response.raw_output_contents[i] for i, output in enumerate(response.outputs)}
-        raw = tensors["feed_number"]
-        return list(zip(struct.unpack(f"<{len(raw) // 4}I", raw), _strings(tensors["text_output"]), strict=True))
+        numbers, texts = _integers(tensors["feed_number"]), _strings(tensors["text_output"])
+        fed = [(number, Generated([Delta(0, text)])) for number, text in zip(numbers, texts, strict=True)]
+        if "reasoning_content" in tensors:
+            for (_, generated), thought in zip(fed, _strings(tensors["reasoning_content"]), strict=True):
+                generated.deltas[0].reasoning = thought
+        if "num_output_tokens" in tensors:
+            none = bytes(len(tensors["feed_number"]))
+            columns = [_integers(tensors.get(f"num_{kind}_tokens", none)) for kind in _COUNTED]
+            for (_, generated), counts in zip(fed, zip(*columns, strict=True), strict=True):
+                if any(counts):  # else it asked for none
+                    generated.usage = Usage(*counts)
+        return fed
     except (ValueError, LookupError, struct.error) as error:
         raise BrokenAnswer(f"a feed breaks the tensor contract: {error!r}") from error
 
 
 def num_fed(response: ModelInferResponse) -> int:
-    """How many texts came on a feed, where this is the generation's first response of its own."""
+    """How many pieces came on a feed, where this is the generation's first response of its own."""
     for output, content in zip(response.outputs, response.raw_output_contents, strict=False):
         if output.name == "num_fed":
             return int.from_bytes(content, "little")
@@ -286,11 +297,16 @@ def _strings(raw: bytes) -> list[str]:
     return strings
 
 
+def _integers(raw: bytes) -> tuple[int, ...]:
+    """The elements of a UINT32 tensor."""
+    return struct.unpack(f"<{len(raw) // 4}I", raw)
+
+
 def _deltas(tensors: dict[str, bytes]) -> list[Delta]:
     text = tensors.get("text_output")
     indices: tuple[int, ...] = (0,)
     if "choice_index" in tensors:
-        indices = struct.unpack(f"<{len(tensors['choice_index']) // 4}I", tensors["choice_index"])
+        indices = _integers(tensors["choice_index"])
     elif tensors.keys().isdisjoint(_SAID):
         return []
     deltas = [Delta(index, "") for index in indices]
@@ -356,5 +372,5 @@ def _usage(tensors: dict[str, bytes]) -> Usage | None:
     if "num_output_tokens" not in tensors:
         return None
     # vLLM's backend has no tensors for the last two, ours one for the last only where it is not 0.
-    counts = (tensors.get(f"num_{kind}_tokens", bytes(4)) for kind in ("input", "output", "cached", "reasoning"))
+    counts = (tensors.get(f"num_{kind}_tokens", bytes(4)) for kind in _COUNTED)
     return Usage(*(struct.unpack("<I", raw)[0] for raw in counts))

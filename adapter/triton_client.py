@@ -17,7 +17,6 @@ from adapter.grpc_errors import Failure, translate
 from adapter.http2 import Call, CallFailed
 from adapter.settings import Settings
 from adapter.tensors import (
-    Delta,
     Embedding,
     Generated,
     InferRequest,
@@ -49,10 +48,10 @@ class TritonClient:
         unfinished = set(range(request.num_choices))
         usage = None
         first_timeout_s = self._settings.first_response_timeout_s if request.stream else None
-        may_be_fed = request.stream and request.num_choices == 1 and not request.continuous_usage
+        may_be_fed = (request.stream or request.continuous_usage) and request.num_choices == 1
         async with aclosing(self._stream(encode(request), first_timeout_s, may_be_fed)) as responses:
             async for response in responses:
-                generated = Generated([Delta(0, response)]) if isinstance(response, str) else decode(response)
+                generated = response if isinstance(response, Generated) else decode(response)
                 for delta in generated.deltas:
                     if delta.choice_index not in unfinished:
                         raise BrokenAnswer(f"text for choice {delta.choice_index}, which is unknown or has ended")
@@ -99,7 +98,7 @@ class TritonClient:
     async def _stream(
         self, message: Any, first_timeout_s: float | None, may_be_fed: bool = False
     ) -> AsyncGenerator[Any, None]:
-        """The texts of a request that came on a feed, and the responses of its own."""
+        """What a request said on a feed, as `Generated`, and the responses of its own."""
         timeout_s = self._settings.request_timeout_s
         late = CallFailed(StatusCode.CANCELLED, "no response came in time")
         # Without the metadata `triton_grpc_error`: Triton 24.10 crashes within a hundred errors sent that way.
@@ -110,7 +109,7 @@ class TritonClient:
                     if timer:
                         timer.cancel()
                         timer = None
-                    is_fed = isinstance(data, str)
+                    is_fed = isinstance(data, Generated)
                     yield data if is_fed else self._checked(messages.ModelStreamInferResponse.FromString(data))
             except CallFailed as error:
                 if error is late:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from engine.errors import FeedLost, InvalidRequest
+from engine.response import Counts
 
 logger = logging.getLogger(__name__)
 
@@ -16,11 +17,21 @@ _MAX_POLLS = 10
 """Feeds that are asked at a time, as requests are."""
 
 
+class Fed(NamedTuple):
+    """What a request says on a feed, where it has this number."""
+
+    number: int
+    text: str
+    reasoning: str = ""
+    counts: Counts | None = None
+    """Where every response is to have them."""
+
+
 class FeedReply(Protocol):
     """The way back to the client of a feed."""
 
-    def send(self, numbers: Sequence[int], texts: Sequence[str]) -> None:
-        """Send pieces of text, each with the number of the request that it is of."""
+    def send(self, pieces: Sequence[Fed]) -> None:
+        """Send what some requests said."""
 
     def end(self) -> None:
         """Nothing follows."""
@@ -30,20 +41,18 @@ class FeedReply(Protocol):
 
 
 class Feed:
-    """Collects pieces of text until they are sent. Used by the sender's thread alone."""
+    """Collects what requests say until it is sent. Used by the sender's thread alone."""
 
     def __init__(self, reply: FeedReply) -> None:
         self._reply = reply
-        self._numbers: list[int] = []
-        self._texts: list[str] = []
+        self._pieces: list[Fed] = []
         self._is_new = True
         self.is_open = True
 
-    def add(self, number: int, text: str) -> None:
+    def add(self, piece: Fed) -> None:
         """Raises `FeedLost`."""
         self.check()
-        self._numbers.append(number)
-        self._texts.append(text)
+        self._pieces.append(piece)
 
     def check(self) -> None:
         """Raises `FeedLost` where something that was added may not have been sent."""
@@ -51,22 +60,21 @@ class Feed:
             raise FeedLost
 
     def flush(self) -> int:
-        """Send what was added, at first also nothing, so that the client knows it; return how many texts were sent.
+        """Send what was added, at first also nothing, so that the client knows it; return how many pieces were sent.
 
         A feed that can't is closed.
         """
-        if not self.is_open or not (self._numbers or self._is_new):
+        if not self.is_open or not (self._pieces or self._is_new):
             return 0
-        numbers, self._numbers = self._numbers, []
-        texts, self._texts = self._texts, []
+        pieces, self._pieces = self._pieces, []
         self._is_new = False
         try:
-            self._reply.send(numbers, texts)
+            self._reply.send(pieces)
         except Exception:
             logger.exception("a feed could not be sent; its requests are ended with an error")
             self.close()
             return 0
-        return len(texts)
+        return len(pieces)
 
     def close(self) -> None:
         """End it; what it carried of requests that go on is lost."""
@@ -94,7 +102,7 @@ class Feeds:
         self._feeds: dict[str, Feed] = {}
         self._turn = 0
         self.num_sent = 0
-        """Texts, on all that there ever were."""
+        """Pieces, on all that there ever were."""
 
     def __len__(self) -> int:
         return len(self._feeds)

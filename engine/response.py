@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from itertools import chain
+from typing import NamedTuple
 
 from engine.chat.answer import CallPiece
 from engine.detokenizer import TokenBytes
@@ -31,12 +32,23 @@ class ChoicePiece:
         return [item for item in self.logprobs if not item.is_end]
 
 
-def only_text(pieces: dict[int, ChoicePiece]) -> str | None:
-    """The text of the first choice, where that is all there is."""
+class Counts(NamedTuple):
+    """Tokens of a request so far."""
+
+    num_input_tokens: int
+    num_output_tokens: int
+    num_cached_tokens: int
+    """Of the input."""
+    num_reasoning_tokens: int
+    """Of the output."""
+
+
+def only_words(pieces: dict[int, ChoicePiece]) -> ChoicePiece | None:
+    """What the first choice said, where that is all there is, and no more than text and thoughts."""
     piece = pieces.get(0)
-    if piece is None or len(pieces) > 1 or piece.finish_reason or piece.stop_string or piece.reasoning or piece.calls:
+    if piece is None or len(pieces) > 1 or piece.finish_reason or piece.stop_string or piece.calls:
         return None
-    return None if piece.logprobs or piece.prompt_logprobs else piece.text
+    return None if piece.logprobs or piece.prompt_logprobs else piece
 
 
 def merge(outputs: Sequence[Output]) -> dict[int, ChoicePiece]:

@@ -22,7 +22,7 @@ from engine.checkpoint import load_checkpoint
 from engine.config import read_config
 from engine.detokenizer import TokenBytes
 from engine.errors import EngineError, EngineStopped, InvalidRequest, LoadError
-from engine.feed import Feed, Feeds
+from engine.feed import Fed, Feed, Feeds
 from engine.gpus import gpus_of
 from engine.image_prompt import ImagePromptEncoder
 from engine.images import EncodedImage, ImageMode, cut_views, lay_out, parse_mode
@@ -30,7 +30,7 @@ from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, Request, TokenLogprob
-from engine.response import ChoicePiece, calls_json, logprobs_json, only_text
+from engine.response import ChoicePiece, Counts, calls_json, logprobs_json, only_words
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
 from engine.tasks import detokenize, read_task, tokenize
@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 
 _MAX_DECODING = 4
 """Images decoded at once, for their memory: up to 8 bytes a pixel."""
+_NO_COUNTS = Counts(0, 0, 0, 0)
+"""On a feed, of a request that asked for none: it had some output."""
 _SWITCHED = ("finish_reason", "logprobs", "num_input_tokens", "num_output_tokens")
 """Outputs that clients of vLLM's backend switch on by a `return_…` input; here they are on unless it is false."""
 
@@ -308,7 +310,7 @@ class TritonReply:
         self._num_output_tokens = 0
         self.request: Request | None = None
         self.feed: Feed | None = None
-        """Where text goes, until there is more to say than text."""
+        """Where text and thoughts go, until there is more to say."""
         self.feed_number = 0
         self._num_fed = 0
         self.echo = ""
@@ -319,16 +321,10 @@ class TritonReply:
         """The sum so far of each choice's log-probabilities, where it is asked for."""
 
     def send(self, pieces: dict[int, ChoicePiece], is_last: bool) -> None:
-        if not is_last and self._is_plain and (text := only_text(pieces)) is not None:  # as most are
-            self._num_output_tokens += pieces[0].num_tokens
-            if self.feed:
-                self.feed.add(self.feed_number, self.echo + text)
-                self._num_fed += 1
-            else:
-                self._send(_text_response(self.echo + text), is_last=False)
-            return
         said = list(pieces.values())
         self._num_output_tokens += sum([piece.num_tokens for piece in said])
+        if not is_last and self._send_words(pieces):  # as most are
+            return
         texts = [piece.text if piece.prompt_logprobs else self.echo + piece.text for piece in said]
         outputs: dict[str, Any] = {"text_output": _texts(texts)}
         if self.feed and self._num_fed:
@@ -359,12 +355,10 @@ class TritonReply:
                 self.cumulative_logprobs[choice] += sum(item.logprob or 0.0 for item in piece.text_logprobs)
             outputs["cumulative_logprob"] = np.array([[self.cumulative_logprobs[i] for i in pieces]], np.float32)
         if is_last or self.has_counts:
-            assert self.request is not None
-            outputs["num_input_tokens"] = np.array([[self.request.num_prompt_tokens]], np.uint32)
-            outputs["num_output_tokens"] = np.array([[self._num_output_tokens]], np.uint32)
-            outputs["num_cached_tokens"] = np.array([[self.request.num_cached_tokens]], np.uint32)
-            if self.request.num_reasoning_tokens:
-                outputs["num_reasoning_tokens"] = np.array([[self.request.num_reasoning_tokens]], np.uint32)
+            counts = self._counts._asdict()
+            if not counts["num_reasoning_tokens"]:
+                del counts["num_reasoning_tokens"]
+            outputs |= {name: np.array([[count]], np.uint32) for name, count in counts.items()}
         if is_last:
             assert self.request is not None
             if self.request.embedding is not None:
@@ -373,10 +367,29 @@ class TritonReply:
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items() if name not in self.hidden]
         self._send(pb_utils.InferenceResponse(tensors), is_last)
 
+    def _send_words(self, pieces: dict[int, ChoicePiece]) -> bool:
+        """Send what is no more than text and thoughts, in the way that takes least; False where there is none."""
+        piece = only_words(pieces)
+        if piece is None or self.cumulative_logprobs is not None:
+            return False
+        text = self.echo + piece.text
+        if self.feed and not self.hidden:
+            counts = self._counts if self.has_counts else None
+            self.feed.add(Fed(self.feed_number, text, piece.reasoning, counts))
+            self._num_fed += 1
+            return True
+        if piece.reasoning or self.has_counts:
+            return False
+        self._send(_text_response(text), is_last=False)
+        return True
+
     @property
-    def _is_plain(self) -> bool:
-        """Whether every response before the last says no more than its choices do."""
-        return not self.has_counts and self.cumulative_logprobs is None
+    def _counts(self) -> Counts:
+        request = self.request
+        assert request is not None
+        return Counts(
+            request.num_prompt_tokens, self._num_output_tokens, request.num_cached_tokens, request.num_reasoning_tokens
+        )
 
     def _shown(self, piece: ChoicePiece) -> list[TokenLogprob]:
         """OpenAI shows an answer's end nowhere. But who scores a prompt asks for a token that he does not want, and
@@ -409,8 +422,18 @@ class TritonFeedReply:
     def __init__(self, response_sender: Any) -> None:
         self._response_sender = response_sender
 
-    def send(self, numbers: Sequence[int], texts: Sequence[str]) -> None:
-        outputs = {"feed_number": np.array([numbers], np.uint32), "text_output": _texts(texts)}
+    def send(self, pieces: Sequence[Fed]) -> None:
+        outputs = {
+            "feed_number": np.array([[piece.number for piece in pieces]], np.uint32),
+            "text_output": _texts([piece.text for piece in pieces]),
+        }
+        if any([piece.reasoning for piece in pieces]):
+            outputs["reasoning_content"] = _texts([piece.reasoning for piece in pieces])
+        if any([piece.counts for piece in pieces]):
+            columns = zip(*[piece.counts or _NO_COUNTS for piece in pieces], strict=True)
+            for name, column in zip(Counts._fields, columns, strict=True):
+                if any(column):
+                    outputs[name] = np.array([column], np.uint32)
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
         self._response_sender.send(pb_utils.InferenceResponse(tensors), 0)
 

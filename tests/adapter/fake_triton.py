@@ -257,10 +257,20 @@ def answer(
     return raw_answer(tensors)
 
 
-def fed(*pieces: tuple[int, str]) -> messages.ModelStreamInferResponse:
+def fed(
+    *pieces: tuple[int, str],
+    thoughts: Sequence[str] | None = None,
+    usages: Sequence[tuple[int, int, int]] | None = None,
+) -> messages.ModelStreamInferResponse:
     """A feed's response."""
     numbers = struct.pack(f"<{len(pieces)}I", *(number for number, _ in pieces))
-    return raw_answer({"text_output": strings([text for _, text in pieces]), "feed_number": numbers})
+    tensors = {"text_output": strings([text for _, text in pieces]), "feed_number": numbers}
+    if thoughts is not None:
+        tensors["reasoning_content"] = strings(thoughts)
+    if usages is not None:
+        for kind, counts in zip(("input", "output", "cached"), zip(*usages, strict=True), strict=True):
+            tensors[f"num_{kind}_tokens"] = struct.pack(f"<{len(counts)}I", *counts)
+    return raw_answer(tensors)
 
 
 def raw_answer(tensors: dict[str, bytes]) -> messages.ModelStreamInferResponse:

@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from adapter import feed
 from adapter.errors import ApiError, InternalError
 from adapter.http2 import Call
 from adapter.settings import Settings
-from adapter.tensors import InferRequest
+from adapter.tensors import Delta, Generated, InferRequest, Usage
 from adapter.triton_client import TritonClient
 from tests.adapter.fake_triton import USAGE, FakeTriton, Seen, answer, fed, raw_answer, strings
 
@@ -192,8 +193,9 @@ async def test_a_text_that_comes_as_soon_as_it_is_waited_for_is_seen() -> None:
     first = answer("!", num_fed=1).SerializeToString()
     call.receive(b"\0" + len(first).to_bytes(4, "big") + first)
     call.end()
-    loop.call_soon(one.push, "a")
-    assert [await asyncio.wait_for(one.read(), 1) for _ in range(3)] == ["a", first, None]
+    piece = Generated([Delta(0, "a")])
+    loop.call_soon(one.push, piece)
+    assert [await asyncio.wait_for(one.read(), 1) for _ in range(3)] == [piece, first, None]
 
 
 async def test_a_text_that_never_comes_is_an_error(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -212,6 +214,8 @@ async def test_a_text_that_never_comes_is_an_error(service: Service, monkeypatch
         raw_answer({"text_output": strings(["a"])}),
         raw_answer({"text_output": strings(["a"]), "feed_number": bytes(8)}),
         raw_answer({"text_output": strings(["a"]), "feed_number": bytes(3)}),
+        fed((1, "a"), thoughts=["b", "c"]),
+        fed((1, "a"), usages=[(1, 1, 0), (2, 2, 0)]),
         Response(error_message="out of memory"),
     ],
 )
@@ -302,15 +306,39 @@ async def test_a_model_without_feeds_is_not_asked_all_the_time(service: Service)
     assert set(await service.end_all()) == {"!"}
 
 
-@pytest.mark.parametrize(
-    "request_",
-    [
-        InferRequest("id", "coder", "Hi.", b"{}", 1, stream=False),
-        InferRequest("id", "coder", "Hi.", b"{}", 1, stream=True, continuous_usage=True),
-    ],
-)
-async def test_what_is_more_than_text_is_on_its_own(service: Service, request_: InferRequest) -> None:
+async def test_thoughts_and_counts_come_on_it_too(service: Service) -> None:
+    _, feed_says = await service.begin_many()
+    generation = service.client.infer(replace(REQUEST, stream=False, continuous_usage=True))
+    said: list[Generated] = []
+
+    async def read() -> None:
+        said.extend([generated async for generated in generation])
+
+    reading = asyncio.create_task(read())
+    await until(lambda: len(service.triton.calls) == feed.MIN_CALLS + 2)
+    seen, says = service.triton.calls[-1]
+    number = seen.inputs["feed_number"]
+    feed_says.put_nowait(fed((number, "")))
+    feed_says.put_nowait(
+        fed(
+            (10**6, "of nobody"),
+            (number, ""),
+            (number, "b"),
+            thoughts=["", "a", ""],
+            usages=[(0,) * 3, (5, 1, 4), (5, 2, 4)],
+        )
+    )
+    say(says, answer("!", finish="stop", usage=USAGE, num_fed=3))
+    await reading
+    assert said[:-1] == [
+        Generated([Delta(0, "")]),
+        Generated([Delta(0, "", reasoning="a")], Usage(5, 1, 4)),
+        Generated([Delta(0, "b")], Usage(5, 2, 4)),
+    ]
+
+
+@pytest.mark.parametrize("request_", [replace(REQUEST, stream=False), replace(REQUEST, num_choices=2)])
+async def test_what_comes_at_once_or_is_several_answers_is_on_its_own(service: Service, request_: InferRequest) -> None:
     await service.begin_many()
     seen, _ = await service.begin(request_)
     assert "feed" not in seen.inputs
-    await service.end_all()

@@ -12,6 +12,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from tests.e2e.conftest import REASONER
 from tests.e2e.stack import Stack
 from tests.e2e.triton_grpc import describe, infer, open_feed
 
@@ -179,10 +180,10 @@ def test_hundreds_of_refusals_do_no_harm(stack: Stack) -> None:
 def test_text_may_come_on_a_feed(stack: Stack) -> None:
     prompts = {7: "def add(a, b):", 8: "class Stack:"}
     alone = {
-        number: streamed_text(infer(stack, text_input=text, sampling_parameters=GREEDY))
+        number: streamed_text(infer(stack, "llama", text_input=text, sampling_parameters=GREEDY))
         for number, text in prompts.items()
     }
-    with open_feed(stack, "e2e") as pieces:
+    with open_feed(stack, "e2e", "llama") as pieces:
         with ThreadPoolExecutor(2) as pool:
             own = dict(
                 zip(
@@ -190,6 +191,7 @@ def test_text_may_come_on_a_feed(stack: Stack) -> None:
                     pool.map(
                         lambda number: infer(
                             stack,
+                            "llama",
                             text_input=prompts[number],
                             sampling_parameters=GREEDY,
                             feed="e2e",
@@ -203,12 +205,12 @@ def test_text_may_come_on_a_feed(stack: Stack) -> None:
         num_fed = {number: responses[0]["num_fed"][0] for number, responses in own.items()}
         fed = [pieces.get(timeout=10) for _ in range(sum(num_fed.values()))]
         assert pieces.empty()
-        [taken] = infer(stack, feed="e2e")
+        [taken] = infer(stack, "llama", feed="e2e")
     for number, responses in own.items():
-        assert len(responses) == 1, "what is no more than text came on the feed"
-        texts = [text for other, text in fed if other == number]
+        assert len(responses) == 1, "what is no more than words came on the feed"
+        texts = [piece["text_output"] for piece in fed if piece["feed_number"] == number]
         assert len(texts) == num_fed[number] > 1
-        assert "".join(texts) + responses[0]["text_output"][0].decode() == alone[number]
+        assert b"".join(texts) + responses[0]["text_output"][0] == alone[number]
     assert "there is a feed of this name" in taken["error"]
 
 
@@ -239,5 +241,26 @@ def test_a_feed_ends_with_its_client(stack: Stack) -> None:
         assert time.monotonic() < until_s
 
 
-def streamed_text(responses: list[dict[str, Any]]) -> str:
-    return b"".join(response["text_output"][0] for response in responses).decode()
+@pytest.mark.parametrize("model", [REASONER, "coder"])
+def test_thoughts_and_counts_come_on_a_feed_beside_the_text(stack: Stack, model: str) -> None:
+    inputs = {
+        "chat": {"messages": [{"role": "user", "content": "hi"}]},
+        "sampling_parameters": GREEDY,
+        "continuous_usage": True,
+    }
+    alone = infer(stack, model, **inputs)
+    with open_feed(stack, "words", model) as pieces:
+        [own] = infer(stack, model, **inputs, feed="words", feed_number=1)
+        fed = [pieces.get(timeout=10) for _ in range(own["num_fed"][0])]
+    last = {name: values[0] for name, values in own.items()}
+    for name in ("text_output", "reasoning_content"):
+        whole = b"".join(response.get(name, [b""])[0] for response in alone)
+        assert b"".join(piece.get(name, b"") for piece in (*fed, last)) == whole
+        assert bool(whole) == ((name == "reasoning_content") == (model == REASONER))
+    counts = [(piece["num_input_tokens"], piece["num_output_tokens"]) for piece in (*fed, last)]
+    assert counts == [(alone[-1]["num_input_tokens"][0], n) for n in sorted({n for _, n in counts})]
+    assert counts[0][1] < counts[-1][1] == 10
+
+
+def streamed_text(responses: list[dict[str, Any]]) -> bytes:
+    return b"".join(response["text_output"][0] for response in responses)

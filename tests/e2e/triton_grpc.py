@@ -42,8 +42,8 @@ def infer(stack: Stack, model: str = "coder", **inputs: Any) -> list[dict[str, A
 
 
 @contextmanager
-def open_feed(stack: Stack, name: str, model: str = "coder") -> Iterator[queue.Queue[tuple[int, str]]]:
-    """A feed: the number and text of each piece that comes on it."""
+def open_feed(stack: Stack, name: str, model: str = "coder") -> Iterator[queue.Queue[dict[str, Any]]]:
+    """A feed: each piece that comes on it, by the names of the outputs."""
     pieces: queue.Queue[Any] = queue.Queue()
     is_open = threading.Event()
 
@@ -51,9 +51,9 @@ def open_feed(stack: Stack, name: str, model: str = "coder") -> Iterator[queue.Q
         if error:
             pieces.put(error)
         else:
-            numbers, texts = (result.as_numpy(name)[0].tolist() for name in ("feed_number", "text_output"))
-            for number, text in zip(numbers, texts, strict=True):
-                pieces.put((number, text.decode()))
+            names = [output.name for output in result.get_response().outputs]
+            for row in zip(*(result.as_numpy(name)[0].tolist() for name in names), strict=True):
+                pieces.put(dict(zip(names, row, strict=True)))
         is_open.set()
 
     with triton.InferenceServerClient(stack.grpc_address) as client:

@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 
 from engine.errors import EngineError, FeedLost, InvalidRequest
-from engine.feed import Feed, Feeds
+from engine.feed import Fed, Feed, Feeds
 from engine.request import Output, Prompt
 from engine.response import ChoicePiece
 from engine.sampling_params import SamplingParams
@@ -22,16 +22,16 @@ class FakeFeedReply:
     """Stands for the Triton request that opened a feed."""
 
     def __init__(self, has_gone: bool = False) -> None:
-        self.sent: list[list[tuple[int, str]]] = []
+        self.sent: list[list[Fed]] = []
         self.num_ends = 0
         self.has_gone = has_gone
         self.fails = False
         self.has_ended = threading.Event()
 
-    def send(self, numbers: Sequence[int], texts: Sequence[str]) -> None:
+    def send(self, pieces: Sequence[Fed]) -> None:
         if self.fails:
             raise OSError("no shared memory left")
-        self.sent.append(list(zip(numbers, texts, strict=True)))
+        self.sent.append(list(pieces))
 
     def end(self) -> None:
         self.num_ends += 1
@@ -58,7 +58,7 @@ class FedReply:
             self._feed.check()
             self.last = pieces[0].text
         else:
-            self._feed.add(self._number, pieces[0].text)
+            self._feed.add(Fed(self._number, pieces[0].text))
 
     def send_error(self, error: EngineError) -> None:
         self.errors.append(error)
@@ -100,7 +100,7 @@ def test_what_many_say_at_a_time_is_one_response(monkeypatch: pytest.MonkeyPatch
     for number, (stream, _) in enumerate(streams):
         say(stream, f"text {number}")
     service.sender._take_turns(service.sender._next(0))
-    assert service.feed_reply.sent == [[(number, f"text {number}") for number in range(5)]]
+    assert service.feed_reply.sent == [[Fed(number, f"text {number}") for number in range(5)]]
     service.feeds.flush()
     assert len(service.feed_reply.sent) == 1, "there is nothing more to send"
     for stream, _ in streams:
@@ -178,9 +178,9 @@ def test_its_client_is_told_of_it_once() -> None:
     assert (reply.sent, feeds.num_sent) == ([[]], 0)
     feed = feeds.get("a")
     assert feed
-    feed.add(1, "b")
+    feed.add(Fed(1, "b"))
     feeds.flush()
-    assert (reply.sent, feeds.num_sent) == ([[], [(1, "b")]], 1)
+    assert (reply.sent, feeds.num_sent) == ([[], [Fed(1, "b")]], 1)
 
 
 def test_nothing_is_put_on_a_feed_that_has_ended() -> None:
@@ -188,10 +188,10 @@ def test_nothing_is_put_on_a_feed_that_has_ended() -> None:
     feeds.open("a", reply)
     feed = feeds.get("a")
     assert feed
-    feed.add(1, "a")
+    feed.add(Fed(1, "a"))
     feed.close()
     feed.close()
     with pytest.raises(FeedLost):
-        feed.add(1, "b")
+        feed.add(Fed(1, "b"))
     feeds.flush()
     assert (reply.sent, reply.num_ends, feeds.get("a")) == ([], 1, None)

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 
 from engine.errors import EngineStopped, FeedLost, InvalidRequest, StepFailed
-from engine.feed import Feed
-from engine.request import Prompt, Request
+from engine.feed import Fed, Feed
+from engine.request import Prompt, Request, TokenLogprob
 from engine.response import ChoicePiece
 from engine.sampling_params import SamplingParams
 
@@ -94,7 +94,7 @@ def test_a_response_has_what_says_something_and_the_last_one_the_counts(triton: 
     assert service.counted == [service.reply.request]
 
 
-def test_text_goes_on_a_feed_up_to_the_first_response_of_its_own(triton: Any) -> None:
+def test_words_go_on_a_feed_up_to_the_first_response_of_its_own(triton: Any) -> None:
     service = Service(triton)
     service.join_feed()
     service.reply.echo = "> "
@@ -105,12 +105,40 @@ def test_text_goes_on_a_feed_up_to_the_first_response_of_its_own(triton: Any) ->
     [(fed, is_last)] = service.feed_sender.sent
     assert fed["feed_number"].dtype == np.uint32
     assert (plain(fed), is_last) == ({"feed_number": [7, 7], "text_output": ["> a", "> b"]}, False)
-    service.say("c", reasoning="d")
+    service.say("c", logprobs=[TokenLogprob(1, -0.5, ())])
     service.say("e")
-    assert service.responses == [
-        ({"text_output": ["> c"], "reasoning_content": ["d"], "num_fed": [2]}, False),
-        ({"text_output": ["> e"]}, False),
-    ]
+    [(own, _), (later, _)] = service.responses
+    assert (own["text_output"], own["num_fed"], later) == (["> c"], [2], {"text_output": ["> e"]})
+
+
+def test_thoughts_and_counts_are_columns_of_a_feed_beside_the_text(triton: Any) -> None:
+    service = Service(triton)
+    service.join_feed()
+    service.feed.add(Fed(6, "of another"))
+    service.reply.has_counts = True
+    service.say("", reasoning="a")
+    service.say("b")
+    service.feed.flush()
+    [(fed, _)] = service.feed_sender.sent
+    assert plain(fed) == {
+        "feed_number": [6, 7, 7],
+        "text_output": ["of another", "", "b"],
+        "reasoning_content": ["", "a", ""],
+        "num_input_tokens": [0, 2, 2],
+        "num_output_tokens": [0, 1, 2],
+    }
+    service.say("c", is_last=True)
+    [(own, _)] = service.responses
+    assert (own["num_fed"], own["num_output_tokens"]) == ([2], [3])
+
+
+def test_what_hides_outputs_is_on_its_own(triton: Any) -> None:
+    service = Service(triton)
+    service.join_feed()
+    service.reply.has_counts = True
+    service.reply.hidden = {"num_input_tokens"}
+    service.say("a")
+    assert service.responses == [({"text_output": ["a"], "num_output_tokens": [1], "num_cached_tokens": [0]}, False)]
 
 
 @pytest.mark.parametrize("is_last", [False, True])
