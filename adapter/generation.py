@@ -119,7 +119,7 @@ async def collect(responses: AsyncGenerator[Generated, None], num_choices: int) 
 
 async def _merge(triton: TritonClient, requests: Sequence[InferRequest]) -> AsyncGenerator[Generated, None]:
     arrived: asyncio.Queue[Generated | asyncio.Task[None]] = asyncio.Queue()
-    # One response of each waits here; the others wait as bytes, in their calls.
+    # One response of each waits here; the others wait in their calls.
     slots = asyncio.Semaphore(len(requests))
     total = Usage()
 

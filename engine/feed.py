@@ -1,18 +1,24 @@
-"""Feeds: a response that says what many requests said costs as much as one that says what one of them did."""
+"""Feeds: a response that says what many requests said costs as much as one that says what one of them did.
+
+The client's side is `adapter/feed.py`.
+"""
 
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from engine.errors import FeedLost, InvalidRequest
-from engine.response import Counts
+from engine.response import NO_COUNTS, Counts
 
 logger = logging.getLogger(__name__)
 
 _MAX_FEEDS = 256
 """Each is a request that Triton waits for; a client needs one."""
+_SILENCE_S = 2.0
+"""After which a feed says that it is there: one that is silent for longer may be of a model that is there no more."""
 _MAX_POLLS = 10
 """Feeds that are asked at a time, as requests are."""
 
@@ -23,7 +29,7 @@ class Fed(NamedTuple):
     number: int
     text: str
     reasoning: str = ""
-    counts: Counts | None = None
+    counts: Counts = NO_COUNTS
     """Where every response is to have them."""
 
 
@@ -46,7 +52,8 @@ class Feed:
     def __init__(self, reply: FeedReply) -> None:
         self._reply = reply
         self._pieces: list[Fed] = []
-        self._is_new = True
+        self._silent_until_s = 0.0
+        """On the monotonic clock."""
         self.is_open = True
 
     def add(self, piece: Fed) -> None:
@@ -60,14 +67,15 @@ class Feed:
             raise FeedLost
 
     def flush(self) -> int:
-        """Send what was added, at first also nothing, so that the client knows it; return how many pieces were sent.
+        """Send what was added, at first and now and then also nothing; return how many pieces were sent.
 
         A feed that can't is closed.
         """
-        if not self.is_open or not (self._pieces or self._is_new):
+        now_s = time.monotonic()
+        if not self.is_open or not (self._pieces or now_s >= self._silent_until_s):
             return 0
         pieces, self._pieces = self._pieces, []
-        self._is_new = False
+        self._silent_until_s = now_s + _SILENCE_S
         try:
             self._reply.send(pieces)
         except Exception:

@@ -88,28 +88,28 @@ def _fetch(_: Any, address: Any) -> Any:
 
 
 _LANES = 16
-BLOCKS = 64, 32
-"""Outputs of a linear layer that are next to each other in oneDNN's layouts: without AMX and with it."""
-_STRIP = 32
-"""Those of them that are computed at once."""
+_BLOCK, _STRIP = 64, 32
+"""Outputs of a linear layer that are computed at once: where memory is read in order so, and where few numbers fit."""
 _MAX_IN_VECTORS, _MAX_IN_TILES = 4, 16
 """Rows that are multiplied in vectors, and in AMX's tiles; with more, oneDNN is as fast."""
 _NUM_SUMS = 8
 """Vectors that are summed apart, so that none waits for another."""
+_FETCHES = not str(binding.get_host_cpu_name()).startswith("znver")
+"""Whether the CPU has to be told what to bring from memory: AMD's do better by themselves."""
 _FETCHED_AHEAD = 96 * 64
 """Bytes of weights between what is fetched and what is multiplied: the CPU by itself looks less far ahead."""
 
 
-def _adder(num_rows: int) -> Any:
+def _adder(num_rows: int, width: int = _STRIP) -> Any:
     """Multiply rows with a strip of a block of weights, and add that to totals: as fast as memory is read.
 
     In vectors by hand, since numba would write the totals to memory for each turn. Addresses, and bytes to the next:
 
-    - weights: `[num_pairs, _STRIP, 2]` in bfloat16: of two inputs, the weights of each output.
+    - weights: `[num_pairs, width, 2]` in bfloat16: of two inputs, the weights of each output.
     - rows: `[num_rows, num_pairs, 2]` in float32.
-    - totals: `[num_rows, _STRIP]` in float32.
+    - totals: `[num_rows, width]` in float32.
     """
-    vectors = _STRIP // _LANES
+    vectors = width // _LANES
     parts = max(1, _NUM_SUMS // (num_rows * vectors))
     """Sums of each row and vector."""
     num_at_once = max(1, parts // 2)
@@ -145,7 +145,7 @@ def _adder(num_rows: int) -> Any:
         def add(pair: Any, turn: int) -> None:
             begin, inputs = builder.mul(pair, next_pair), builder.mul(pair, number(8))
             pointers = [at(weights, words, builder.add(begin, number(64 * i))) for i in range(vectors)]
-            for pointer in pointers:
+            for pointer in pointers if _FETCHES else ():
                 _prefetch(builder, builder.add(builder.ptrtoint(pointer, weights.type), number(_FETCHED_AHEAD)))
             both = [builder.load(pointer, align=4) for pointer in pointers]
             for half in range(2):
@@ -181,10 +181,11 @@ def _adder(num_rows: int) -> Any:
     return _intrinsic(add_strip)
 
 
-_add_1, _add_2, _add_4 = map(_adder, (1, 2, _MAX_IN_VECTORS))
+_add_1, _add_2, _add_4 = (_adder(num_rows) for num_rows in (1, 2, _MAX_IN_VECTORS))
+_add_block_1, _add_block_2, _add_block_4 = (_adder(num_rows, _BLOCK) for num_rows in (1, 2, _MAX_IN_VECTORS))
 
-_KNOWS_TILES, _KNOWS_INT8_TILES = (
-    bool(binding.get_host_cpu_features().get(f"amx-{kind}")) for kind in ("bf16", "int8")
+_KNOWS_TILES, _KNOWS_INT8_TILES, _KNOWS_PRODUCTS = (
+    bool(binding.get_host_cpu_features().get(name)) for name in ("amx-bf16", "amx-int8", "avx512bf16")
 )
 _TILE_PAIRS = 16
 """Pairs of inputs in a tile."""
@@ -200,11 +201,86 @@ HAS_TILES = _may_use_tiles()
 """AMX's, which this process may use."""
 MAX_INT8_ROWS = _MAX_IN_TILES if HAS_TILES and _KNOWS_INT8_TILES else 0
 """Rows that `linear_rows_int8` takes, of a multiple of `INT8_INPUTS_UNIT` inputs."""
-MAX_ROWS = _MAX_IN_TILES if HAS_TILES else _MAX_IN_VECTORS
+HAS_PRODUCTS = _KNOWS_PRODUCTS and not HAS_TILES
+"""AVX-512's of bfloat16, where there are no tiles, which are faster for many rows."""
+BLOCKS = (_BLOCK,) if HAS_PRODUCTS else (_BLOCK, _STRIP)
+"""Outputs of a linear layer that are next to each other in oneDNN's layouts: without AMX and with it."""
+MAX_ROWS = _MAX_IN_TILES if HAS_TILES or HAS_PRODUCTS else _MAX_IN_VECTORS
 """Rows that `linear_rows` takes; from `_MAX_IN_VECTORS` on, they have a multiple of `INPUTS_UNIT` inputs."""
 INPUTS_UNIT, INT8_INPUTS_UNIT = 2 * _TILE_PAIRS, 4 * _TILE_PAIRS
-_PRODUCT_ROWS = MAX_ROWS
+_PRODUCT_ROWS = _MAX_IN_TILES if HAS_TILES else _MAX_IN_VECTORS
 """Rows that are multiplied at once where there are always so many, of zeros if need be."""
+
+
+class _BFloat(ir.types.Type):  # type: ignore[misc]
+    """LLVM's bfloat16, which llvmlite has not."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloat)
+
+    def __hash__(self) -> int:
+        return hash(_BFloat)
+
+
+def _product_adder(num_rows: int) -> Any:
+    """The same as `_adder`'s for a whole block, with rows in bfloat16; compiled to nothing for a CPU without products.
+
+    A row's sums are the same whatever rows are multiplied with it.
+    """
+
+    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
+        if not _KNOWS_PRODUCTS:
+            return context.get_dummy_value()
+        word_type = ir.IntType(32)
+        floats, words = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(word_type, _LANES)
+        pairs = ir.VectorType(_BFloat(), 2 * _LANES)
+        multiply_add = _cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(floats, [floats, pairs, pairs]), "llvm.x86.avx512bf16.dpbf16ps.512"
+        )
+        weights, next_pair, rows, next_row, num_pairs, totals, next_totals = values
+
+        def number(value: int) -> Any:
+            return ir.Constant(num_pairs.type, value)
+
+        def place(row: int, i: int) -> Any:
+            return _pointer(builder, floats, totals, builder.mul(next_totals, number(row)), number(64 * i))
+
+        sums = {
+            (row, i): _cgutils.alloca_once_value(builder, builder.load(place(row, i), align=4))
+            for row in range(num_rows) for i in range(_BLOCK // _LANES)
+        }  # fmt: skip
+        with _cgutils.for_range(builder, num_pairs) as loop:
+            begin, inputs = builder.mul(loop.index, next_pair), builder.mul(loop.index, number(4))
+            lines = [
+                builder.load(_pointer(builder, pairs, weights, begin, number(64 * i)), align=4)
+                for i in range(_BLOCK // _LANES)
+            ]
+            for row in range(num_rows):
+                source = _pointer(builder, word_type, rows, builder.mul(next_row, number(row)), inputs)
+                word = builder.load(source, align=2)
+                first = builder.insert_element(ir.Constant(words, ir.Undefined), word, ir.Constant(word_type, 0))
+                in_all_lanes = builder.bitcast(_shuffled(builder, first, first, [0] * _LANES), pairs)
+                for i, line in enumerate(lines):
+                    product = [builder.load(sums[row, i]), in_all_lanes, line]
+                    builder.store(builder.call(multiply_add, product), sums[row, i])
+        for (row, i), total in sums.items():
+            builder.store(builder.load(total), place(row, i), align=4)
+        return context.get_dummy_value()
+
+    def add_block(
+        _: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_pairs: Any, totals: Any, next_totals: Any
+    ) -> Any:
+        return types.void(*[types.intp] * 7), generate
+
+    return _intrinsic(add_block)
+
+
+_multiply_1, _multiply_2, _multiply_4, _multiply_6 = map(_product_adder, (1, 2, 4, 6))
+_PAIRS_AT_ONCE = 512
+"""Of a block's, which are multiplied with all rows while they are in a cache."""
 
 
 def _tile_adder(product: str, is_known: bool) -> Any:
@@ -827,14 +903,39 @@ def _sizes(num_rows: int) -> Array:
 
 
 @_loop
+def _add_products(x: Array, weights: int, next_pair: int, totals: Array) -> None:
+    """Add rows `x [num_rows, 2 · num_pairs]` times a block of weights to `totals [num_rows, _BLOCK]`."""
+    num_rows, num_pairs, next_row, next_totals = len(x), x.shape[1] // 2, x.strides[0], totals.strides[0]
+    for pair in range(0, num_pairs, _PAIRS_AT_ONCE):
+        num, part, row = min(_PAIRS_AT_ONCE, num_pairs - pair), weights + pair * next_pair, 0
+        while row < num_rows:
+            # Taken in each turn: numba frees an array after its last use, and knows nothing of addresses.
+            inputs, sums = x.ctypes.data + row * next_row + 4 * pair, totals.ctypes.data + row * next_totals
+            left = num_rows - row
+            if left >= 6:
+                _multiply_6(part, next_pair, inputs, next_row, num, sums, next_totals)
+                row += 6
+            elif left >= 4:
+                _multiply_4(part, next_pair, inputs, next_row, num, sums, next_totals)
+                row += 4
+            elif left >= 2:
+                _multiply_2(part, next_pair, inputs, next_row, num, sums, next_totals)
+                row += 2
+            else:
+                _multiply_1(part, next_pair, inputs, next_row, num, sums, next_totals)
+                row += 1
+
+
+@_loop
 def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out: Array) -> None:
     """Over blocks of `weight [num_blocks, num_pairs, block]`, words of two weights each; `block` is one of `BLOCKS`."""
     num_rows, (num_pairs, block) = len(x), weight.shape[1:]
     if num_rows == 0:  # a part of a prompt that nothing is sampled from
         return
-    in_tiles = num_rows > _MAX_IN_VECTORS
-    room = num_rows if in_tiles or num_rows <= 2 else _MAX_IN_VECTORS
-    totals, rows = np.empty((room, block), np.float32), np.zeros((0 if in_tiles else room, x.shape[1]), np.float32)
+    in_tiles = HAS_TILES and num_rows > _MAX_IN_VECTORS
+    is_widened = not in_tiles and not HAS_PRODUCTS
+    room = num_rows if not is_widened or num_rows <= 2 else _MAX_IN_VECTORS
+    totals, rows = np.empty((room, block), np.float32), np.zeros((room if is_widened else 0, x.shape[1]), np.float32)
     for row in range(min(num_rows, len(rows))):
         for i in range(x.shape[1]):
             rows[row, i] = _read(x[row, i])
@@ -844,23 +945,31 @@ def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out
         for row in range(room):
             for i in range(block):
                 totals[row, i] = _read(biases[i])
-        for strip in range(0, block, _STRIP):
-            weights, next_pair = weight.ctypes.data + begin // block * weight.strides[0], weight.strides[1]
-            weights += strip * weight.itemsize
+        weights, next_pair = weight.ctypes.data + begin // block * weight.strides[0], weight.strides[1]
+        if HAS_PRODUCTS:
+            _add_products(x, weights, next_pair, totals)
+        in_strips = in_tiles or block < _BLOCK
+        for strip in range(0, 0 if HAS_PRODUCTS else block, _STRIP if in_strips else _BLOCK):
             # Taken in each turn: numba frees an array after its last use, and knows nothing of addresses.
             inputs = rows.ctypes.data
-            sums = totals.ctypes.data + strip * totals.itemsize
+            sums, part = totals.ctypes.data + strip * totals.itemsize, weights + strip * weight.itemsize
             if in_tiles:
                 num_tiles = num_pairs // _TILE_PAIRS
                 _add_tiles(
-                    config.ctypes.data, weights, next_pair, x.ctypes.data, x.strides[0], num_tiles, sums, next_totals
+                    config.ctypes.data, part, next_pair, x.ctypes.data, x.strides[0], num_tiles, sums, next_totals
                 )
+            elif in_strips and room == 1:
+                _add_1(part, next_pair, inputs, next_row, num_pairs, sums, next_totals)
+            elif in_strips and room == 2:
+                _add_2(part, next_pair, inputs, next_row, num_pairs, sums, next_totals)
+            elif in_strips:
+                _add_4(part, next_pair, inputs, next_row, num_pairs, sums, next_totals)
             elif room == 1:
-                _add_1(weights, next_pair, inputs, next_row, num_pairs, sums, next_totals)
+                _add_block_1(part, next_pair, inputs, next_row, num_pairs, sums, next_totals)
             elif room == 2:
-                _add_2(weights, next_pair, inputs, next_row, num_pairs, sums, next_totals)
+                _add_block_2(part, next_pair, inputs, next_row, num_pairs, sums, next_totals)
             else:
-                _add_4(weights, next_pair, inputs, next_row, num_pairs, sums, next_totals)
+                _add_block_4(part, next_pair, inputs, next_row, num_pairs, sums, next_totals)
         for row in range(num_rows):
             outputs = out[row, begin : begin + block]
             for i in range(block):

@@ -43,6 +43,9 @@ class Counts(NamedTuple):
     """Of the output."""
 
 
+NO_COUNTS = Counts(0, 0, 0, 0)
+
+
 def only_words(pieces: dict[int, ChoicePiece]) -> ChoicePiece | None:
     """What the first choice said, where that is all there is, and no more than text and thoughts."""
     piece = pieces.get(0)

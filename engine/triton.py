@@ -30,7 +30,7 @@ from engine.loop import Engine
 from engine.machine import num_cores
 from engine.prompt import PromptEncoder
 from engine.request import Prompt, Request, TokenLogprob
-from engine.response import ChoicePiece, Counts, calls_json, logprobs_json, only_words
+from engine.response import NO_COUNTS, ChoicePiece, Counts, calls_json, logprobs_json, only_words
 from engine.sampling_params import parse_sampling_params
 from engine.sender import Sender, Stream
 from engine.tasks import detokenize, read_task, tokenize
@@ -40,8 +40,6 @@ logger = logging.getLogger(__name__)
 
 _MAX_DECODING = 4
 """Images decoded at once, for their memory: up to 8 bytes a pixel."""
-_NO_COUNTS = Counts(0, 0, 0, 0)
-"""On a feed, of a request that asked for none: it had some output."""
 _SWITCHED = ("finish_reason", "logprobs", "num_input_tokens", "num_output_tokens")
 """Outputs that clients of vLLM's backend switch on by a `return_…` input; here they are on unless it is false."""
 
@@ -174,17 +172,18 @@ class EngineModel:
                 raise InvalidRequest("exclude_input_in_output", "false needs text_input and stream false")
             reply.echo = text
         reply.has_counts = inputs.flag("continuous_usage", default=False)
-        if inputs.has("feed_number"):
-            if not inputs.has("feed"):
-                raise InvalidRequest("feed", "feed_number is one of a feed; send that too")
-            reply.feed = self._feeds.get(inputs.string("feed"))
-            reply.feed_number = int(inputs.array("feed_number")[0])
         reply.hidden = {name for name in _SWITCHED if not inputs.flag(f"return_{name}", default=True)}
         if inputs.flag("return_cumulative_logprob", default=False):
             reply.cumulative_logprobs = [0.0] * params.n
             if params.logprobs is None:
                 params = params.model_copy(update={"logprobs": 0})
                 reply.hidden.add("logprobs")
+        if inputs.has("feed_number"):
+            if not inputs.has("feed"):
+                raise InvalidRequest("feed", "feed_number is one of a feed; send that too")
+            if not reply.hidden:  # a feed has its outputs for all
+                reply.feed = self._feeds.get(inputs.string("feed"))
+                reply.feed_number = int(inputs.array("feed_number")[0])
         stream = Stream(prompt, params, is_streaming, reply)
         reply.request = stream.request
         self._engine.check(stream.request)
@@ -368,19 +367,19 @@ class TritonReply:
         self._send(pb_utils.InferenceResponse(tensors), is_last)
 
     def _send_words(self, pieces: dict[int, ChoicePiece]) -> bool:
-        """Send what is no more than text and thoughts, in the way that takes least; False where there is none."""
+        """Send what is no more than text and thoughts, where that takes less than a whole response; else False."""
         piece = only_words(pieces)
-        if piece is None or self.cumulative_logprobs is not None:
+        if piece is None:
             return False
         text = self.echo + piece.text
-        if self.feed and not self.hidden:
-            counts = self._counts if self.has_counts else None
+        if self.feed:
+            counts = self._counts if self.has_counts else NO_COUNTS
             self.feed.add(Fed(self.feed_number, text, piece.reasoning, counts))
             self._num_fed += 1
-            return True
-        if piece.reasoning or self.has_counts:
+        elif piece.reasoning or self.has_counts:
             return False
-        self._send(_text_response(text), is_last=False)
+        else:
+            self._send(_text_response(text), is_last=False)
         return True
 
     @property
@@ -429,11 +428,12 @@ class TritonFeedReply:
         }
         if any([piece.reasoning for piece in pieces]):
             outputs["reasoning_content"] = _texts([piece.reasoning for piece in pieces])
-        if any([piece.counts for piece in pieces]):
-            columns = zip(*[piece.counts or _NO_COUNTS for piece in pieces], strict=True)
-            for name, column in zip(Counts._fields, columns, strict=True):
-                if any(column):
-                    outputs[name] = np.array([column], np.uint32)
+        columns = zip(*[piece.counts for piece in pieces], strict=True)
+        outputs |= {
+            name: np.array([column], np.uint32)
+            for name, column in zip(Counts._fields, columns, strict=False)  # there may be no pieces
+            if any(column)
+        }
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
         self._response_sender.send(pb_utils.InferenceResponse(tensors), 0)
 

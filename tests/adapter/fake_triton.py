@@ -260,7 +260,7 @@ def answer(
 def fed(
     *pieces: tuple[int, str],
     thoughts: Sequence[str] | None = None,
-    usages: Sequence[tuple[int, int, int]] | None = None,
+    usages: Sequence[tuple[int, ...]] | None = None,
 ) -> messages.ModelStreamInferResponse:
     """A feed's response."""
     numbers = struct.pack(f"<{len(pieces)}I", *(number for number, _ in pieces))
@@ -268,7 +268,7 @@ def fed(
     if thoughts is not None:
         tensors["reasoning_content"] = strings(thoughts)
     if usages is not None:
-        for kind, counts in zip(("input", "output", "cached"), zip(*usages, strict=True), strict=True):
+        for kind, counts in zip(("input", "output", "cached", "reasoning"), zip(*usages, strict=True), strict=False):
             tensors[f"num_{kind}_tokens"] = struct.pack(f"<{len(counts)}I", *counts)
     return raw_answer(tensors)
 

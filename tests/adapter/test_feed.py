@@ -1,4 +1,4 @@
-"""Feeds from the adapter's side: when one is opened, in which order texts come, and what becomes of lost ones."""
+"""Feeds from the adapter's side: when one is opened, in which order pieces come, and what becomes of lost ones."""
 
 import asyncio
 import time
@@ -186,7 +186,7 @@ def numbers_on_feed(service: Service) -> set[int]:
     return set(service.feed._calls)
 
 
-async def test_a_text_that_comes_as_soon_as_it_is_waited_for_is_seen() -> None:
+async def test_a_piece_that_comes_as_soon_as_it_is_waited_for_is_seen() -> None:
     loop = asyncio.get_running_loop()
     call = Call(SimpleNamespace(loop=loop), 1, b"", 0, 10)  # type: ignore[arg-type]
     one = feed.FedCall(call, SimpleNamespace(has_ended=False, leave=lambda number: None), 1)  # type: ignore[arg-type]
@@ -198,7 +198,7 @@ async def test_a_text_that_comes_as_soon_as_it_is_waited_for_is_seen() -> None:
     assert [await asyncio.wait_for(one.read(), 1) for _ in range(3)] == [piece, first, None]
 
 
-async def test_a_text_that_never_comes_is_an_error(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_piece_that_never_comes_is_an_error(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(feed, "LATE_S", 0.1)
     _, feed_says = await service.begin_many()
     seen, says = await service.begin()
@@ -325,15 +325,15 @@ async def test_thoughts_and_counts_come_on_it_too(service: Service) -> None:
             (number, ""),
             (number, "b"),
             thoughts=["", "a", ""],
-            usages=[(0,) * 3, (5, 1, 4), (5, 2, 4)],
+            usages=[(0,) * 4, (5, 1, 4, 1), (5, 2, 4, 1)],
         )
     )
     say(says, answer("!", finish="stop", usage=USAGE, num_fed=3))
     await reading
     assert said[:-1] == [
         Generated([Delta(0, "")]),
-        Generated([Delta(0, "", reasoning="a")], Usage(5, 1, 4)),
-        Generated([Delta(0, "b")], Usage(5, 2, 4)),
+        Generated([Delta(0, "", reasoning="a")], Usage(5, 1, 4, 1)),
+        Generated([Delta(0, "b")], Usage(5, 2, 4, 1)),
     ]
 
 

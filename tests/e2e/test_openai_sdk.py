@@ -305,29 +305,33 @@ def test_streams_that_share_a_feed_are_what_they_are_alone(client: openai.OpenAI
     """Many at a time, some of which begin before there is a feed, and some of which go away. In float32, where what
     else is in a batch changes no token."""
     questions = [f"Write function {number}." for number in range(24)]
-    options: dict[str, Any] = {"model": model, "temperature": 0, "max_tokens": 100, "extra_body": {"ignore_eos": True}}
+    extra = {"ignore_eos": True} | ({"thinking_token_budget": 40} if model == REASONER else {})
+    options: dict[str, Any] = {"model": model, "temperature": 0, "max_tokens": 100, "extra_body": extra}
     num_fed = describe(stack, model)["num_fed"]
 
-    def words(said: Any) -> str:
-        return (getattr(said, "reasoning_content", None) or "") + (said.content or "")
-
-    def stream(question: str) -> str:
-        texts, has_gone = [], question in questions[::5]
+    def ask(question: str) -> tuple[str, str]:
         asked: Any = [{"role": "user", "content": question}]
-        for chunk in client.chat.completions.create(messages=asked, stream=True, **options):
-            texts.append(words(chunk.choices[0].delta))
-            if has_gone and len(texts) == 10:
+        message = client.chat.completions.create(messages=asked, **options).choices[0].message
+        return getattr(message, "reasoning_content", None) or "", message.content or ""
+
+    def stream(question: str) -> tuple[str, str]:
+        thought, text, asked = "", "", [{"role": "user", "content": question}]
+        for number, chunk in enumerate(client.chat.completions.create(messages=asked, stream=True, **options)):
+            thought += getattr(chunk.choices[0].delta, "reasoning_content", None) or ""
+            text += chunk.choices[0].delta.content or ""
+            if question in questions[::5] and number == 3:
                 break
-        return "".join(texts)
+        return thought, text
 
     with ThreadPoolExecutor(8) as pool:
         streamed = dict(zip(questions, pool.map(stream, questions), strict=True))
     assert describe(stack, model)["num_fed"] > num_fed + 100
-    for question, text in streamed.items():
-        asked: Any = [{"role": "user", "content": question}]
-        whole = words(client.chat.completions.create(messages=asked, **options).choices[0].message)
-        assert whole.startswith(text)
-        assert (text == whole) == (question not in questions[::5])
+    for question, said in streamed.items():
+        whole = ask(question)
+        assert bool(whole[0]) == (model == REASONER)
+        assert whole[1]
+        assert all(part.startswith(beginning) for part, beginning in zip(whole, said, strict=True))
+        assert (said == whole) == (question not in questions[::5])
 
 
 def test_models(client: openai.OpenAI) -> None:

@@ -216,9 +216,20 @@ def test_text_may_come_on_a_feed(stack: Stack) -> None:
 
 def test_a_feed_that_nobody_opened_is_no_obstacle(stack: Stack) -> None:
     inputs = {"text_input": "def add(a, b):", "sampling_parameters": GREEDY}
-    own = infer(stack, **inputs, feed="unknown", feed_number=1)
-    assert streamed_text(own) == streamed_text(infer(stack, **inputs))
+    own = infer(stack, "llama", **inputs, feed="unknown", feed_number=1)
+    assert streamed_text(own) == streamed_text(infer(stack, "llama", **inputs))
     assert not any("num_fed" in response for response in own)
+
+
+def test_what_hides_outputs_stays_on_its_own(stack: Stack) -> None:
+    inputs = {"text_input": "def add(a, b):", "sampling_parameters": GREEDY, "return_num_input_tokens": False}
+    with open_feed(stack, "hiding") as pieces:
+        own = infer(stack, **inputs, continuous_usage=True, feed="hiding", feed_number=1)
+        assert pieces.empty()
+    assert len(own) > 1
+    for response in own:
+        assert "num_output_tokens" in response
+        assert response.keys().isdisjoint(("num_input_tokens", "num_fed"))
 
 
 @pytest.mark.parametrize(
@@ -241,7 +252,7 @@ def test_a_feed_ends_with_its_client(stack: Stack) -> None:
         assert time.monotonic() < until_s
 
 
-@pytest.mark.parametrize("model", [REASONER, "coder"])
+@pytest.mark.parametrize("model", [REASONER, "llama"])
 def test_thoughts_and_counts_come_on_a_feed_beside_the_text(stack: Stack, model: str) -> None:
     inputs = {
         "chat": {"messages": [{"role": "user", "content": "hi"}]},

@@ -1,4 +1,4 @@
-"""Feeds, alone and under a sender: many requests' text in one response."""
+"""Feeds, alone and under a sender: what many requests say in one response."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class FakeFeedReply:
 
 
 class FedReply:
-    """A reply whose text goes on a feed, all but the last."""
+    """A reply that says all but the last on a feed."""
 
     def __init__(self, feed: Feed, number: int) -> None:
         self._feed, self._number = feed, number
@@ -170,7 +170,9 @@ def test_a_name_is_that_of_one_feed_and_there_are_not_too_many() -> None:
     assert len(feeds) == 256
 
 
-def test_its_client_is_told_of_it_once() -> None:
+def test_its_client_is_told_of_it_at_first_and_when_it_was_silent_for_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = StillClock()
+    monkeypatch.setattr("engine.feed.time", SimpleNamespace(monotonic=clock))
     feeds, reply = Feeds(), FakeFeedReply()
     feeds.open("a", reply)
     for _ in range(3):
@@ -181,6 +183,12 @@ def test_its_client_is_told_of_it_once() -> None:
     feed.add(Fed(1, "b"))
     feeds.flush()
     assert (reply.sent, feeds.num_sent) == ([[], [Fed(1, "b")]], 1)
+    clock.now_s += 1.9
+    feeds.flush()
+    assert len(reply.sent) == 2
+    clock.now_s += 0.2
+    feeds.flush()
+    assert (reply.sent[2:], feeds.num_sent) == ([[]], 1)
 
 
 def test_nothing_is_put_on_a_feed_that_has_ended() -> None:

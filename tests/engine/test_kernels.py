@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from numba import njit
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -198,8 +199,8 @@ def blocks(weight: Tensor, block: int) -> NDArray[np.uint32]:
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 5, 16])
 def test_products_of_few_rows(num_rows: int, num_outputs: int, num_inputs: int, block: int) -> None:
     if num_rows > loops.MAX_ROWS:
-        pytest.skip("this CPU has no tiles")
-    if num_rows > 4 and num_inputs % loops.INPUTS_UNIT:
+        pytest.skip("this CPU has neither tiles nor products of bfloat16")
+    if loops.HAS_TILES and num_rows > 4 and num_inputs % loops.INPUTS_UNIT:
         pytest.skip("tiles are whole")
     weight, x = torch.randn(num_outputs, num_inputs).bfloat16(), torch.randn(num_rows, num_inputs).bfloat16()
     bias = torch.randn(num_outputs).bfloat16()
@@ -208,9 +209,34 @@ def test_products_of_few_rows(num_rows: int, num_outputs: int, num_inputs: int, 
     assert (out - expected).norm() < 0.003 * expected.norm()
 
 
+@pytest.mark.parametrize("width", [64, 32])
+@pytest.mark.parametrize("num_rows", [1, 2, 4])
+def test_products_in_vectors_which_every_cpu_has(num_rows: int, width: int) -> None:
+    add = loops._adder(num_rows, width)
+
+    @njit
+    def multiply(weights: Any, rows: Any, totals: Any) -> None:
+        sizes = rows.strides[0], len(weights)
+        add(weights.ctypes.data, weights.strides[0], rows.ctypes.data, *sizes, totals.ctypes.data, totals.strides[0])
+
+    weight, x = torch.randn(width, 42).bfloat16(), torch.randn(num_rows, 42).bfloat16()
+    totals = torch.ones(num_rows, width)
+    multiply(blocks(weight, width)[0], x.float().numpy(), totals.numpy())
+    assert_close(totals, F.linear(x.float(), weight.float()) + 1)
+
+
+@pytest.mark.skipif(not loops.HAS_PRODUCTS, reason="no products of bfloat16")
+def test_products_of_a_row_are_the_same_whatever_is_multiplied_with_it() -> None:
+    weight, x = torch.randn(128, 1100).bfloat16(), torch.randn(16, 1100).bfloat16()
+    packed, bias = blocks(weight, 64), kernels.array(torch.zeros(128).bfloat16())
+    together = kernels.linear_rows(x, packed, bias)
+    for num_rows in range(1, 16):
+        assert torch.equal(kernels.linear_rows(x[:num_rows], packed, bias), together[:num_rows])
+
+
 def test_products_of_no_rows() -> None:
     weight, bias = torch.randn(64, 64).bfloat16(), kernels.array(torch.zeros(64).bfloat16())
-    assert kernels.linear_rows(torch.empty(0, 64).bfloat16(), blocks(weight, 32), bias).shape == (0, 64)
+    assert kernels.linear_rows(torch.empty(0, 64).bfloat16(), blocks(weight, loops.BLOCKS[-1]), bias).shape == (0, 64)
     for layer in (Linear(weight), Linear(weight.float())):
         assert layer(torch.empty(0, 64, dtype=layer._weight.dtype)).shape == (0, 64)
 
@@ -220,11 +246,12 @@ def test_products_read_nothing_that_is_freed() -> None:
     program = """
 import numpy as np
 from engine import loops
-ones = np.full((1, 40, 32), 0x3F803F80, np.uint32)
+block = loops.BLOCKS[-1]
+ones = np.full((1, 40, block), 0x3F803F80, np.uint32)
 for num_rows in range(1, loops.MAX_ROWS + 1):
-    x, out = np.full((num_rows, 80), 0x3F80, np.uint16), np.zeros((num_rows, 32), np.uint16)
-    loops.linear_rows(0, 1, x, ones, np.zeros(32, np.uint16), out)
-    multiplied = 64 if num_rows > 4 else 80  # tiles are whole
+    x, out = np.full((num_rows, 80), 0x3F80, np.uint16), np.zeros((num_rows, block), np.uint16)
+    loops.linear_rows(0, 1, x, ones, np.zeros(block, np.uint16), out)
+    multiplied = 64 if loops.HAS_TILES and num_rows > 4 else 80  # tiles are whole
     assert (out == np.float32(multiplied).view(np.uint32) >> 16).all(), (num_rows, out)
 """
     environment = {**os.environ, "MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}

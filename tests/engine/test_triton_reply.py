@@ -116,6 +116,8 @@ def test_thoughts_and_counts_are_columns_of_a_feed_beside_the_text(triton: Any) 
     service.join_feed()
     service.feed.add(Fed(6, "of another"))
     service.reply.has_counts = True
+    assert service.reply.request
+    service.reply.request.num_cached_tokens, service.reply.request.num_reasoning_tokens = 1, 1
     service.say("", reasoning="a")
     service.say("b")
     service.feed.flush()
@@ -126,19 +128,12 @@ def test_thoughts_and_counts_are_columns_of_a_feed_beside_the_text(triton: Any) 
         "reasoning_content": ["", "a", ""],
         "num_input_tokens": [0, 2, 2],
         "num_output_tokens": [0, 1, 2],
+        "num_cached_tokens": [0, 1, 1],
+        "num_reasoning_tokens": [0, 1, 1],
     }
     service.say("c", is_last=True)
     [(own, _)] = service.responses
     assert (own["num_fed"], own["num_output_tokens"]) == ([2], [3])
-
-
-def test_what_hides_outputs_is_on_its_own(triton: Any) -> None:
-    service = Service(triton)
-    service.join_feed()
-    service.reply.has_counts = True
-    service.reply.hidden = {"num_input_tokens"}
-    service.say("a")
-    assert service.responses == [({"text_output": ["a"], "num_output_tokens": [1], "num_cached_tokens": [0]}, False)]
 
 
 @pytest.mark.parametrize("is_last", [False, True])
