@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from engine import kernels
 from engine.config import Quantization
 from engine.loops import BLOCKS, INPUTS_UNIT, INT8_INPUTS_UNIT, MAX_INT8_ROWS, MAX_ROWS, Array
+from engine.machine import use_large_pages
 
 _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
@@ -75,6 +76,7 @@ def _blocks(packed: Tensor, weight: Tensor) -> Array | None:
             found = np.ctypeslib.as_array(words).reshape(len(weight) // block, -1, block)
             expected = weight.view(len(found), block, -1, num_in_word).transpose(1, 2).contiguous()
             if np.array_equal(found, expected.view(torch.int32)[..., 0].numpy().view(np.uint32)):
+                use_large_pages(found)
                 return found
     return None
 
