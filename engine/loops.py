@@ -28,10 +28,28 @@ _OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
+_KNOWS_TILES, _KNOWS_INT8_TILES, _KNOWS_PRODUCTS = (
+    bool(binding.get_host_cpu_features().get(name)) for name in ("amx-bf16", "amx-int8", "avx512bf16")
+)
+
+
+def _may_use_tiles() -> bool:
+    """Ask Linux for them, for this process: see arch_prctl(2)."""
+    arch_prctl, request, tile_data = 158, 0x1023, 18
+    return _KNOWS_TILES and ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0
+
+
+HAS_TILES = _may_use_tiles()
+"""AMX's, which this process may use."""
+
+
 def _loop(function: Loop) -> Loop:
-    """Compile when first called, and keep that on disk for the next process where a folder can be written."""
+    """Compile when first called, and keep that on disk for the next process where a folder can be written.
+
+    What is kept is for CPUs that know the same; not where this process may not use what its CPU knows.
+    """
     try:
-        return njit(cache=True, **_OPTIONS)(function)  # type: ignore[no-any-return]
+        return njit(cache=HAS_TILES == _KNOWS_TILES, **_OPTIONS)(function)  # type: ignore[no-any-return]
     except RuntimeError:
         return njit(**_OPTIONS)(function)  # type: ignore[no-any-return]
 
@@ -184,21 +202,10 @@ def _adder(num_rows: int, width: int = _STRIP) -> Any:
 _add_1, _add_2, _add_4 = (_adder(num_rows) for num_rows in (1, 2, _MAX_IN_VECTORS))
 _add_block_1, _add_block_2, _add_block_4 = (_adder(num_rows, _BLOCK) for num_rows in (1, 2, _MAX_IN_VECTORS))
 
-_KNOWS_TILES, _KNOWS_INT8_TILES, _KNOWS_PRODUCTS = (
-    bool(binding.get_host_cpu_features().get(name)) for name in ("amx-bf16", "amx-int8", "avx512bf16")
-)
 _TILE_PAIRS = 16
 """Pairs of inputs in a tile."""
 
 
-def _may_use_tiles() -> bool:
-    """Ask Linux for them, for this process: see arch_prctl(2)."""
-    arch_prctl, request, tile_data = 158, 0x1023, 18
-    return _KNOWS_TILES and ctypes.CDLL(None).syscall(arch_prctl, request, tile_data) == 0
-
-
-HAS_TILES = _may_use_tiles()
-"""AMX's, which this process may use."""
 MAX_INT8_ROWS = _MAX_IN_TILES if HAS_TILES and _KNOWS_INT8_TILES else 0
 """Rows that `linear_rows_int8` takes, of a multiple of `INT8_INPUTS_UNIT` inputs."""
 HAS_PRODUCTS = _KNOWS_PRODUCTS and not HAS_TILES
@@ -206,7 +213,7 @@ HAS_PRODUCTS = _KNOWS_PRODUCTS and not HAS_TILES
 BLOCKS = (_BLOCK,) if HAS_PRODUCTS else (_BLOCK, _STRIP)
 """Outputs of a linear layer that are next to each other in oneDNN's layouts: without AMX and with it."""
 MAX_ROWS = _MAX_IN_TILES if HAS_TILES or HAS_PRODUCTS else _MAX_IN_VECTORS
-"""Rows that `linear_rows` takes; from `_MAX_IN_VECTORS` on, they have a multiple of `INPUTS_UNIT` inputs."""
+"""Rows that `linear_rows` takes; in tiles, which take more than `_MAX_IN_VECTORS`, of a multiple of `INPUTS_UNIT`."""
 INPUTS_UNIT, INT8_INPUTS_UNIT = 2 * _TILE_PAIRS, 4 * _TILE_PAIRS
 _PRODUCT_ROWS = _MAX_IN_TILES if HAS_TILES else _MAX_IN_VECTORS
 """Rows that are multiplied at once where there are always so many, of zeros if need be."""
@@ -254,10 +261,10 @@ def _product_adder(num_rows: int) -> Any:
         }  # fmt: skip
         with _cgutils.for_range(builder, num_pairs) as loop:
             begin, inputs = builder.mul(loop.index, next_pair), builder.mul(loop.index, number(4))
-            lines = [
-                builder.load(_pointer(builder, pairs, weights, begin, number(64 * i)), align=4)
-                for i in range(_BLOCK // _LANES)
-            ]
+            pointers = [_pointer(builder, pairs, weights, begin, number(64 * i)) for i in range(_BLOCK // _LANES)]
+            for pointer in pointers if _FETCHES else ():
+                _prefetch(builder, builder.add(builder.ptrtoint(pointer, weights.type), number(_FETCHED_AHEAD)))
+            lines = [builder.load(pointer, align=4) for pointer in pointers]
             for row in range(num_rows):
                 source = _pointer(builder, word_type, rows, builder.mul(next_row, number(row)), inputs)
                 word = builder.load(source, align=2)

@@ -428,12 +428,10 @@ class TritonFeedReply:
         }
         if any([piece.reasoning for piece in pieces]):
             outputs["reasoning_content"] = _texts([piece.reasoning for piece in pieces])
-        columns = zip(*[piece.counts for piece in pieces], strict=True)
-        outputs |= {
-            name: np.array([column], np.uint32)
-            for name, column in zip(Counts._fields, columns, strict=False)  # there may be no pieces
-            if any(column)
-        }
+        for i, name in enumerate(Counts._fields):
+            column = [piece.counts[i] for piece in pieces]
+            if any(column):
+                outputs[name] = np.array([column], np.uint32)
         tensors = [pb_utils.Tensor(name, array) for name, array in outputs.items()]
         self._response_sender.send(pb_utils.InferenceResponse(tensors), 0)
 

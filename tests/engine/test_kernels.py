@@ -195,7 +195,7 @@ def blocks(weight: Tensor, block: int) -> NDArray[np.uint32]:
 
 
 @pytest.mark.parametrize("block", loops.BLOCKS)
-@pytest.mark.parametrize(("num_outputs", "num_inputs"), [(64, 64), (64, 10), (192, 640), (2048, 2048)])
+@pytest.mark.parametrize(("num_outputs", "num_inputs"), [(64, 64), (64, 10), (192, 640), (192, 1100), (2048, 2048)])
 @pytest.mark.parametrize("num_rows", [1, 2, 3, 4, 5, 16])
 def test_products_of_few_rows(num_rows: int, num_outputs: int, num_inputs: int, block: int) -> None:
     if num_rows > loops.MAX_ROWS:
