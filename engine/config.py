@@ -25,7 +25,8 @@ class EngineConfig(BaseModel):
         "auto", description="auto: the checkpoint's own, or float32 on a CPU that can't multiply it fast."
     )
     quantization: Quantization | None = Field(
-        None, description="int8: linear layers in 8 bits, half the memory to read; on CPU."
+        None,
+        description="int8: linear layers in 8 bits, half the memory; on CPU, faster with AMX, slower with AVX-512 alone.",
     )
     max_sequences: int = Field(16, ge=1, description="Sequences in the engine at once; more wait in Triton's queue.")
     max_context: int | None = Field(
