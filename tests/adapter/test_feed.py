@@ -337,8 +337,18 @@ async def test_thoughts_and_counts_come_on_it_too(service: Service) -> None:
     ]
 
 
-@pytest.mark.parametrize("request_", [replace(REQUEST, stream=False), replace(REQUEST, num_choices=2)])
-async def test_what_comes_at_once_or_is_several_answers_is_on_its_own(service: Service, request_: InferRequest) -> None:
+@pytest.mark.parametrize(
+    ("request_", "end"),
+    [
+        (replace(REQUEST, stream=False), END),
+        (replace(REQUEST, num_choices=2), answer("!", "!", finish=["stop", "stop"], index=[0, 1], usage=USAGE)),
+    ],
+)
+async def test_what_comes_at_once_or_is_several_answers_is_on_its_own(
+    service: Service, request_: InferRequest, end: Response
+) -> None:
     await service.begin_many()
-    seen, _ = await service.begin(request_)
+    seen, says = await service.begin(request_)
     assert "feed" not in seen.inputs
+    say(says, end)
+    assert set(await service.end_all()) <= {"!", "!|!"}

@@ -320,19 +320,19 @@ def test_streams_that_share_a_feed_are_what_they_are_alone(client: openai.OpenAI
         for number, chunk in enumerate(client.chat.completions.create(messages=asked, stream=True, **options)):
             thought += getattr(chunk.choices[0].delta, "reasoning_content", None) or ""
             text += chunk.choices[0].delta.content or ""
-            if question in leaving and number == 3:
+            if question in leaving and number == 1:  # the first tokens go at once, whatever the others wait
                 break
         return thought, text
 
     with ThreadPoolExecutor(8) as pool:
         streamed = dict(zip(questions, pool.map(stream, questions), strict=True))
-    assert describe(stack, model)["num_fed"] > num_fed + len(questions)
+    assert describe(stack, model)["num_fed"] > num_fed + 100
     for question, said in streamed.items():
         whole = ask(question)
         assert bool(whole[0]) == (model == REASONER)
         assert whole[1]
         assert all(part.startswith(beginning) for part, beginning in zip(whole, said, strict=True))
-        assert said == whole or question in leaving
+        assert (said == whole) == (question not in leaving)
 
 
 def test_models(client: openai.OpenAI) -> None:

@@ -107,8 +107,9 @@ def test_words_go_on_a_feed_up_to_the_first_response_of_its_own(triton: Any) -> 
     assert (plain(fed), is_last) == ({"feed_number": [7, 7], "text_output": ["> a", "> b"]}, False)
     service.say("c", logprobs=[TokenLogprob(1, -0.5, ())])
     service.say("e")
-    [(own, _), (later, _)] = service.responses
-    assert (own["text_output"], own["num_fed"], later) == (["> c"], [2], {"text_output": ["> e"]})
+    (own, is_last), later = service.responses
+    assert "t" in own.pop("logprobs")[0]
+    assert (own, is_last, later) == ({"text_output": ["> c"], "num_fed": [2]}, False, ({"text_output": ["> e"]}, False))
 
 
 def test_thoughts_and_counts_are_columns_of_a_feed_beside_the_text(triton: Any) -> None:
@@ -132,8 +133,8 @@ def test_thoughts_and_counts_are_columns_of_a_feed_beside_the_text(triton: Any) 
         "num_reasoning_tokens": [0, 1, 1],
     }
     service.say("c", is_last=True)
-    [(own, _)] = service.responses
-    assert (own["num_fed"], own["num_output_tokens"]) == ([2], [3])
+    counts = {"num_input_tokens": [2], "num_output_tokens": [3], "num_cached_tokens": [1], "num_reasoning_tokens": [1]}
+    assert service.responses == [({"text_output": ["c"], "finish_reason": ["stop"], "num_fed": [2], **counts}, True)]
 
 
 @pytest.mark.parametrize("is_last", [False, True])
