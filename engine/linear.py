@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,13 +13,20 @@ from torch import Tensor, nn
 
 from engine import kernels
 from engine.config import Quantization
-from engine.loops import BLOCKS, INPUTS_UNIT, INT8_INPUTS_UNIT, MAX_INT8_ROWS, MAX_ROWS, Array
+from engine.loops import (
+    BLOCKS,
+    INPUTS_UNIT,
+    INT8_BLOCKS,
+    INT8_INPUTS_UNIT,
+    INT8_ZERO,
+    MAX_INT8_ROWS,
+    MAX_ROWS,
+    Array,
+)
 from engine.machine import use_large_pages
 
 _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
-_ZERO = 128
-"""Of a row's numbers in 8 bits: oneDNN wants them unsigned."""
 _MAX_WEIGHT = 127 if torch.cpu.get_capabilities().get("avx512_vnni") else 63
 """Without VNNI the CPU adds two products of 8 bits in 16, and cuts off what is too large: weights then have 7 bits."""
 
@@ -49,7 +57,7 @@ class Linear(nn.Module):
         """Weight and bias as `loops.linear_rows` reads them, where the packed weight is laid out so."""
         if self._packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
-            blocks = None if weight.shape[1] % INPUTS_UNIT else _blocks(self._weight, weight)
+            blocks = None if weight.shape[1] % INPUTS_UNIT else _blocks(self._weight, weight, BLOCKS)
             if blocks is not None:
                 self.rows = blocks, kernels.array(weight.new_zeros(len(weight)) if bias is None else bias)
 
@@ -62,7 +70,7 @@ class Linear(nn.Module):
         return F.linear(x, self._weight, self._bias)
 
 
-def _blocks(packed: Tensor, weight: Tensor) -> Array | None:
+def _blocks(packed: Tensor, weight: Tensor, blocks: Sequence[int]) -> Array | None:
     """What oneDNN made of a weight, if it lies in memory as it usually does: `[num_blocks, in_features / n, block]`.
 
     Words of 32 bits, each with `n` inputs' weights. oneDNN does not promise a layout, therefore it is looked at.
@@ -71,7 +79,7 @@ def _blocks(packed: Tensor, weight: Tensor) -> Array | None:
     if torch.ops.mkldnn._nbytes(packed) < weight.nbytes:
         return None
     words = (ctypes.c_uint32 * (weight.numel() // num_in_word)).from_address(torch.ops.mkldnn.data_ptr(packed))
-    for block in BLOCKS:
+    for block in blocks:
         if len(weight) % block == 0:
             found = np.ctypeslib.as_array(words).reshape(len(weight) // block, -1, block)
             expected = weight.view(len(found), block, -1, num_in_word).transpose(1, 2).contiguous()
@@ -97,21 +105,22 @@ class Int8Linear(nn.Module):
         self._bias = None if bias is None else bias.detach()
         blocks = None
         if MAX_INT8_ROWS and weight.shape[1] % INT8_INPUTS_UNIT == 0:
-            blocks = _blocks(self._weight, rounded)
-        self._rows: tuple[Array, Array, Array] | None = None
-        """Weight, scales and bias as `loops.linear_rows_int8` reads them, where the packed weight is laid out so."""
+            blocks = _blocks(self._weight, rounded, INT8_BLOCKS)
+        self.rows: tuple[Array, Array, Array, Array] | None = None
+        """What `loops.linear_rows_int8` takes of the layer, where the packed weight is laid out as it reads it."""
         if blocks is not None:
             biases = torch.zeros(len(weight)) if bias is None else bias.detach()
-            self._rows = blocks, kernels.array(self._scales), kernels.array(biases)
+            zeros = INT8_ZERO * rounded.sum(1, dtype=torch.int32)
+            self.rows = blocks, kernels.array(self._scales), kernels.array(zeros), kernels.array(biases)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._rows is not None and len(x) <= MAX_INT8_ROWS:
-            return kernels.linear_rows_int8(x, *self._rows)
+        if self.rows is not None and len(x) <= MAX_INT8_ROWS:
+            return kernels.linear_rows_int8(x, *self.rows)
         num_rows, x = len(x), _pad(x)
         scale = x.abs().amax(-1, keepdim=True).float().clamp_(min=1e-12) / 127  # [num_rows, 1]
-        rounded = (x / scale).round_().add_(_ZERO).to(torch.uint8)
+        rounded = (x / scale).round_().add_(INT8_ZERO).to(torch.uint8)
         y: Tensor = torch.ops.onednn.qlinear_pointwise(
-            rounded, 1.0, _ZERO, self._weight, self._scales, self._zeros, None, 1.0, 0, x.dtype, "none", [], "none"
+            rounded, 1.0, INT8_ZERO, self._weight, self._scales, self._zeros, None, 1.0, 0, x.dtype, "none", [], "none"
         )
         y.mul_(scale)
         return (y if self._bias is None else y.add_(self._bias))[:num_rows]
@@ -125,6 +134,11 @@ class Linears:
 
     def make(self, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
         return Linear(weight, bias) if self.quantization is None else Int8Linear(weight, bias)
+
+    @property
+    def max_rows(self) -> int:
+        """Rows that `loops` multiplies with them."""
+        return MAX_ROWS if self.quantization is None else MAX_INT8_ROWS
 
     def fuse(self, *linears: nn.Linear) -> nn.Module:
         """One layer that gives the outputs of several, side by side."""

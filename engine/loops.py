@@ -28,8 +28,8 @@ _OPTIONS: dict[str, Any] = {
 }  # fmt: skip
 
 
-_KNOWS_TILES, _KNOWS_INT8_TILES, _KNOWS_PRODUCTS = (
-    bool(binding.get_host_cpu_features().get(name)) for name in ("amx-bf16", "amx-int8", "avx512bf16")
+_KNOWS_TILES, _KNOWS_INT8_TILES, _KNOWS_PRODUCTS, _KNOWS_INT8_PRODUCTS = (
+    bool(binding.get_host_cpu_features().get(name)) for name in ("amx-bf16", "amx-int8", "avx512bf16", "avx512vnni")
 )
 
 
@@ -206,12 +206,16 @@ _TILE_PAIRS = 16
 """Pairs of inputs in a tile."""
 
 
-MAX_INT8_ROWS = _MAX_IN_TILES if HAS_TILES and _KNOWS_INT8_TILES else 0
-"""Rows that `linear_rows_int8` takes, of a multiple of `INT8_INPUTS_UNIT` inputs."""
-HAS_PRODUCTS = _KNOWS_PRODUCTS and not HAS_TILES
-"""AVX-512's of bfloat16, where there are no tiles, which are faster for many rows."""
-BLOCKS = (_BLOCK,) if HAS_PRODUCTS else (_BLOCK, _STRIP)
+HAS_PRODUCTS, HAS_INT8_PRODUCTS = _KNOWS_PRODUCTS and not HAS_TILES, _KNOWS_INT8_PRODUCTS and not HAS_TILES
+"""AVX-512's of bfloat16, and of 8 bits, where there are no tiles, which are faster for many rows."""
+BLOCKS, INT8_BLOCKS = (
+    (_BLOCK,) if has_products else (_BLOCK, _STRIP) for has_products in (HAS_PRODUCTS, HAS_INT8_PRODUCTS)
+)
 """Outputs of a linear layer that are next to each other in oneDNN's layouts: without AMX and with it."""
+MAX_INT8_ROWS = _MAX_IN_TILES if (HAS_TILES and _KNOWS_INT8_TILES) or HAS_INT8_PRODUCTS else 0
+"""Rows that `linear_rows_int8` takes, of a multiple of `INT8_INPUTS_UNIT` inputs."""
+INT8_ZERO = 128
+"""Of a row's numbers in 8 bits, which these products take unsigned."""
 MAX_ROWS = _MAX_IN_TILES if HAS_TILES or HAS_PRODUCTS else _MAX_IN_VECTORS
 """Rows that `linear_rows` takes; in tiles, which take more than `_MAX_IN_VECTORS`, of a multiple of `INPUTS_UNIT`."""
 INPUTS_UNIT, INT8_INPUTS_UNIT = 2 * _TILE_PAIRS, 4 * _TILE_PAIRS
@@ -233,27 +237,32 @@ class _BFloat(ir.types.Type):  # type: ignore[misc]
 
 
 def _product_adder(num_rows: int) -> Any:
-    """The same as `_adder`'s for a whole block, with rows in bfloat16; compiled to nothing for a CPU without products.
+    """The same as `_adder`'s for a whole block, by AVX-512's products; compiled to nothing for a CPU without.
 
-    A row's sums are the same whatever rows are multiplied with it.
+    With totals like float32, rows and weights are bfloat16. With totals like int32 they are 8 bits, rows unsigned:
+    what is said of pairs of inputs is of four then. A row's sums are the same whatever rows are multiplied with it.
     """
 
-    def generate(context: Any, builder: Any, _: Any, values: Any) -> Any:
-        if not _KNOWS_PRODUCTS:
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        is_int8 = signature.args[-1].dtype == types.int32
+        if not (_KNOWS_INT8_PRODUCTS if is_int8 else _KNOWS_PRODUCTS):
             return context.get_dummy_value()
         word_type = ir.IntType(32)
-        floats, words = ir.VectorType(ir.FloatType(), _LANES), ir.VectorType(word_type, _LANES)
-        pairs = ir.VectorType(_BFloat(), 2 * _LANES)
+        words = ir.VectorType(word_type, _LANES)
+        numbers = words if is_int8 else ir.VectorType(ir.FloatType(), _LANES)
+        inputs_type = words if is_int8 else ir.VectorType(_BFloat(), 2 * _LANES)
         multiply_add = _cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(floats, [floats, pairs, pairs]), "llvm.x86.avx512bf16.dpbf16ps.512"
+            builder.module,
+            ir.FunctionType(numbers, [numbers, inputs_type, inputs_type]),
+            "llvm.x86.avx512.vpdpbusd.512" if is_int8 else "llvm.x86.avx512bf16.dpbf16ps.512",
         )
-        weights, next_pair, rows, next_row, num_pairs, totals, next_totals = values
+        weights, next_pair, rows, next_row, num_pairs, totals, next_totals, _ = values
 
         def number(value: int) -> Any:
             return ir.Constant(num_pairs.type, value)
 
         def place(row: int, i: int) -> Any:
-            return _pointer(builder, floats, totals, builder.mul(next_totals, number(row)), number(64 * i))
+            return _pointer(builder, numbers, totals, builder.mul(next_totals, number(row)), number(64 * i))
 
         sums = {
             (row, i): _cgutils.alloca_once_value(builder, builder.load(place(row, i), align=4))
@@ -261,15 +270,15 @@ def _product_adder(num_rows: int) -> Any:
         }  # fmt: skip
         with _cgutils.for_range(builder, num_pairs) as loop:
             begin, inputs = builder.mul(loop.index, next_pair), builder.mul(loop.index, number(4))
-            pointers = [_pointer(builder, pairs, weights, begin, number(64 * i)) for i in range(_BLOCK // _LANES)]
+            pointers = [_pointer(builder, inputs_type, weights, begin, number(64 * i)) for i in range(_BLOCK // _LANES)]
             for pointer in pointers if _FETCHES else ():
                 _prefetch(builder, builder.add(builder.ptrtoint(pointer, weights.type), number(_FETCHED_AHEAD)))
             lines = [builder.load(pointer, align=4) for pointer in pointers]
             for row in range(num_rows):
                 source = _pointer(builder, word_type, rows, builder.mul(next_row, number(row)), inputs)
-                word = builder.load(source, align=2)
+                word = builder.load(source, align=1)
                 first = builder.insert_element(ir.Constant(words, ir.Undefined), word, ir.Constant(word_type, 0))
-                in_all_lanes = builder.bitcast(_shuffled(builder, first, first, [0] * _LANES), pairs)
+                in_all_lanes = builder.bitcast(_shuffled(builder, first, first, [0] * _LANES), inputs_type)
                 for i, line in enumerate(lines):
                     product = [builder.load(sums[row, i]), in_all_lanes, line]
                     builder.store(builder.call(multiply_add, product), sums[row, i])
@@ -278,9 +287,10 @@ def _product_adder(num_rows: int) -> Any:
         return context.get_dummy_value()
 
     def add_block(
-        _: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_pairs: Any, totals: Any, next_totals: Any
-    ) -> Any:
-        return types.void(*[types.intp] * 7), generate
+        _: Any, weights: Any, next_pair: Any, rows: Any, next_row: Any, num_pairs: Any, totals: Any, next_totals: Any,
+        like: Any,
+    ) -> Any:  # fmt: skip
+        return types.void(*[types.intp] * 7, like), generate
 
     return _intrinsic(add_block)
 
@@ -293,8 +303,8 @@ _PAIRS_AT_ONCE = 512
 def _tile_adder(product: str, is_known: bool) -> Any:
     """The same as `_adder`'s in AMX's tiles, by one of its products; compiled to nothing for a CPU without.
 
-    `tdpbf16ps` is for rows and weights in bfloat16, totals in float32. `tdpbssd` is for rows and weights in 8 bits,
-    totals in 32: what is said of pairs of inputs is of four then.
+    `tdpbf16ps` is for rows and weights in bfloat16, totals in float32. `tdpbusd` is for rows and weights in 8 bits,
+    rows unsigned, totals in 32: what is said of pairs of inputs is of four then.
 
     - config: the tiles' sizes, as `_sizes` gives them.
     - num_tiles: of weights, one below the other.
@@ -513,7 +523,7 @@ def _weigh_scores(
 
 
 _add_tiles = _tile_adder("tdpbf16ps", _KNOWS_TILES)
-_add_int8_tiles = _tile_adder("tdpbssd", _KNOWS_INT8_TILES)
+_add_int8_tiles = _tile_adder("tdpbusd", _KNOWS_INT8_TILES)
 
 
 @_intrinsic
@@ -911,8 +921,9 @@ def _sizes(num_rows: int) -> Array:
 
 @_loop
 def _add_products(x: Array, weights: int, next_pair: int, totals: Array) -> None:
-    """Add rows `x [num_rows, 2 · num_pairs]` times a block of weights to `totals [num_rows, _BLOCK]`."""
-    num_rows, num_pairs, next_row, next_totals = len(x), x.shape[1] // 2, x.strides[0], totals.strides[0]
+    """Add rows `x`, words of `[num_rows, num_pairs]`, times a block of weights to `totals [num_rows, _BLOCK]`."""
+    num_rows, num_pairs = len(x), x.shape[1] * x.itemsize // 4
+    next_row, next_totals = x.strides[0], totals.strides[0]
     for pair in range(0, num_pairs, _PAIRS_AT_ONCE):
         num, part, row = min(_PAIRS_AT_ONCE, num_pairs - pair), weights + pair * next_pair, 0
         while row < num_rows:
@@ -920,16 +931,16 @@ def _add_products(x: Array, weights: int, next_pair: int, totals: Array) -> None
             inputs, sums = x.ctypes.data + row * next_row + 4 * pair, totals.ctypes.data + row * next_totals
             left = num_rows - row
             if left >= 6:
-                _multiply_6(part, next_pair, inputs, next_row, num, sums, next_totals)
+                _multiply_6(part, next_pair, inputs, next_row, num, sums, next_totals, totals)
                 row += 6
             elif left >= 4:
-                _multiply_4(part, next_pair, inputs, next_row, num, sums, next_totals)
+                _multiply_4(part, next_pair, inputs, next_row, num, sums, next_totals, totals)
                 row += 4
             elif left >= 2:
-                _multiply_2(part, next_pair, inputs, next_row, num, sums, next_totals)
+                _multiply_2(part, next_pair, inputs, next_row, num, sums, next_totals, totals)
                 row += 2
             else:
-                _multiply_1(part, next_pair, inputs, next_row, num, sums, next_totals)
+                _multiply_1(part, next_pair, inputs, next_row, num, sums, next_totals, totals)
                 row += 1
 
 
@@ -985,7 +996,7 @@ def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out
 
 @_loop
 def to_int8(first: int, last: int, x: Array, out: Array, scales: Array) -> None:
-    """Over rows of `x [num_rows, dim]`: in 8 bits, and what one of them stands for."""
+    """Over rows of `x [num_rows, dim]`: in 8 bits above `INT8_ZERO`, and what one of them stands for."""
     for row in range(first, last):
         highest = np.int32(0)
         for i in range(x.shape[1]):
@@ -993,33 +1004,56 @@ def to_int8(first: int, last: int, x: Array, out: Array, scales: Array) -> None:
         scale = max(_as_float(np.uint32(highest)), np.float32(1e-12)) / np.float32(127)
         scales[row] = scale
         for i in range(x.shape[1]):
-            out[row, i] = np.int8(np.int32(np.floor(_read(x[row, i]) / scale + np.float32(0.5))))
+            out[row, i] = np.uint8(np.int32(np.floor(_read(x[row, i]) / scale + np.float32(INT8_ZERO + 0.5))))
 
 
 @_loop
 def linear_rows_int8(
-    first: int, last: int, x: Array, row_scales: Array, weight: Array, scales: Array, bias: Array, out: Array
-) -> None:
-    """Over blocks of `weight [num_blocks, num_quads, block]`, words of four weights of 8 bits; so are rows `x`."""
+    first: int, last: int, x: Array, row_scales: Array, weight: Array, scales: Array, zeros: Array, bias: Array,
+    out: Array,
+) -> None:  # fmt: skip
+    """Over blocks of `weight [num_blocks, num_quads, block]`, words of four weights of 8 bits; so are rows `x`.
+
+    `block` is one of `INT8_BLOCKS`; `zeros` is what a row of `INT8_ZERO` gives.
+    """
     num_rows, (num_quads, block) = len(x), weight.shape[1:]
     if num_rows == 0:
         return
     totals, config = np.empty((num_rows, block), np.int32), _sizes(num_rows)
     for begin in range(first * block, last * block, block):
         totals[:] = 0
-        for strip in range(0, block, _STRIP):
-            weights = weight.ctypes.data + begin // block * weight.strides[0] + strip * weight.itemsize
-            sums = totals.ctypes.data + strip * totals.itemsize
+        weights, next_quad = weight.ctypes.data + begin // block * weight.strides[0], weight.strides[1]
+        if HAS_INT8_PRODUCTS:
+            _add_products(x, weights, next_quad, totals)
+        for strip in range(0, 0 if HAS_INT8_PRODUCTS else block, _STRIP):
             _add_int8_tiles(
-                config.ctypes.data, weights, weight.strides[1], x.ctypes.data, x.strides[0], num_quads // _TILE_PAIRS,
-                sums, totals.strides[0],
+                config.ctypes.data, weights + strip * weight.itemsize, next_quad, x.ctypes.data, x.strides[0],
+                num_quads // _TILE_PAIRS, totals.ctypes.data + strip * totals.itemsize, totals.strides[0],
             )  # fmt: skip
-        block_scales, biases = scales[begin : begin + block], bias[begin : begin + block]
+        block_scales, block_zeros = scales[begin : begin + block], zeros[begin : begin + block]
+        biases = bias[begin : begin + block]
         for row in range(num_rows):
             outputs = out[row, begin : begin + block]
             for i in range(block):
-                number = np.float32(totals[row, i]) * row_scales[row] * block_scales[i] + _read(biases[i])
-                outputs[i] = _rounded(number, out)
+                total = np.float32(totals[row, i] - block_zeros[i])
+                outputs[i] = _rounded(total * row_scales[row] * block_scales[i] + _read(biases[i]), out)
+
+
+def _linear(x: Array, linear: tuple[Array, ...], out: Array) -> None:
+    """Multiply rows with a linear layer, as `engine.linear` makes them for `linear_rows` or `linear_rows_int8`."""
+
+
+@_overload(_linear)
+def _linear_either(x: Any, linear: Any, out: Any) -> Any:
+    def multiplied(x: Any, linear: Any, out: Any) -> None:
+        linear_rows(0, len(linear[0]), x, *linear, out)
+
+    def multiplied_in_int8(x: Any, linear: Any, out: Any) -> None:
+        rows, scales = np.empty(x.shape, np.uint8), np.empty(len(x), np.float32)
+        to_int8(0, len(x), x, rows, scales)
+        linear_rows_int8(0, len(linear[0]), rows, scales, *linear, out)
+
+    return multiplied if len(linear) == 2 else multiplied_in_int8
 
 
 @_loop
@@ -1462,15 +1496,15 @@ def layer_of_rows(head_dim: int) -> Any:
     @_loop
     def loop(
         x: Array, change: Array, cos: Array, sin: Array, starts: Array, lengths: Array, groups: Array,
-        group_of: Array, keys: Array, values: Array, scale: Any, input_norm: Array, input_eps: Any, qkv: Array,
-        qkv_bias: Array, out: Array, out_bias: Array, post_norm: Array, post_eps: Any, gate_up: Array,
-        gate_up_bias: Array, down: Array, down_bias: Array,
+        group_of: Array, keys: Array, values: Array, scale: Any, input_norm: Array, input_eps: Any,
+        qkv: tuple[Array, ...], out: tuple[Array, ...], post_norm: Array, post_eps: Any, gate_up: tuple[Array, ...],
+        down: tuple[Array, ...],
     ) -> None:  # fmt: skip
         num_rows, num_kv_heads = len(x), len(keys)
         normed = np.empty_like(x)
         add_rms_norm(0, num_rows, x, change, x, input_norm, input_eps, normed)
-        parts = np.empty((num_rows, len(qkv_bias) // head_dim, head_dim), x.dtype)
-        linear_rows(0, len(qkv), normed, qkv, qkv_bias, parts.reshape(num_rows, -1))
+        parts = np.empty((num_rows, len(qkv[-1]) // head_dim, head_dim), x.dtype)
+        _linear(normed, qkv, parts.reshape(num_rows, -1))
         num_rotated = parts.shape[1] - num_kv_heads
         rotated = np.empty((num_rows, num_rotated, head_dim), x.dtype)
         rotate(0, num_rows, parts, cos, sin, rotated)
@@ -1486,12 +1520,12 @@ def layer_of_rows(head_dim: int) -> Any:
             0, num_rows * num_kv_heads, query, key, value, keys, values, starts, lengths, groups, group_of, scale,
             highest, totals, mixes, seen, head_dim, head_dim,
         )  # fmt: skip
-        linear_rows(0, len(out), seen.reshape(num_rows, -1), out, out_bias, change)
+        _linear(seen.reshape(num_rows, -1), out, change)
         add_rms_norm(0, num_rows, x, change, x, post_norm, post_eps, normed)
-        both = np.empty((num_rows, len(gate_up_bias)), x.dtype)
-        linear_rows(0, len(gate_up), normed, gate_up, gate_up_bias, both)
-        gated = np.empty((num_rows, len(gate_up_bias) // 2), x.dtype)
+        both = np.empty((num_rows, len(gate_up[-1])), x.dtype)
+        _linear(normed, gate_up, both)
+        gated = np.empty((num_rows, len(gate_up[-1]) // 2), x.dtype)
         swiglu(0, num_rows, both, gated)
-        linear_rows(0, len(down), gated, down, down_bias, change)
+        _linear(gated, down, change)
 
     return loop

@@ -60,7 +60,7 @@ class FusedDecoder:
         inner = model.get_decoder()
         self._embed = inner.embed_tokens
         self._layers = [FusedLayer(layer, linears) for layer in inner.layers]
-        self._row_layers = RowLayers(self._layers)
+        self._row_layers = RowLayers(self._layers, linears.max_rows)
         self.cache_shape = CacheShape(len(self._layers), *self._layers[0].attention.cache_heads)
         self.waits = any(isinstance(layer.feed_forward, Experts) for layer in self._layers)
         self._norm = inner.norm

@@ -14,27 +14,27 @@ from torch import Tensor
 
 from engine import kernels, loops
 from engine.attention import StepAttention
-from engine.linear import Linear
-from engine.loops import MAX_ROWS
+from engine.linear import Int8Linear, Linear
 from engine.models.attention import HeadAttention
 from engine.models.feed_forward import FeedForward
 from engine.models.pointwise import Rotary
 
 
 class RowLayers:
-    """Layers of a decoder, if they are of the plain kind, in bfloat16 on CPU."""
+    """Layers of a decoder, if they are of the plain kind, in bfloat16 on CPU; for steps of up to `max_rows` rows."""
 
-    def __init__(self, layers: Sequence[Any]) -> None:
+    def __init__(self, layers: Sequence[Any], max_rows: int) -> None:
         weights = [_weights(layer) for layer in layers]
         self._weights = [numbers for numbers in weights if numbers is not None]
         self._are_all = len(self._weights) == len(weights)
+        self._max_rows = max_rows
         self._head_dim = layers[0].attention.cache_heads[1]
 
     def take(self, attention: StepAttention) -> bool:
         """Whether they are for a step. With several threads each product is better shared among these."""
         if not self._are_all or torch.get_num_threads() > 1:
             return False
-        return len(attention.starts) == sum(attention.num_rows) <= MAX_ROWS
+        return len(attention.starts) == sum(attention.num_rows) <= self._max_rows
 
     def __call__(self, x: Tensor, rotary: Rotary, attention: StepAttention) -> tuple[Tensor, Tensor]:
         """Take `[num_rows, hidden_size]`; return the residual stream, and what the last layer adds to it."""
@@ -52,12 +52,14 @@ def _weights(layer: Any) -> tuple[Any, ...] | None:
     attention, feed_forward = layer.attention, layer.feed_forward
     if not isinstance(attention, HeadAttention) or not isinstance(feed_forward, FeedForward) or attention.norms_heads:
         return None
+    if layer.input_norm.weight.dtype != torch.bfloat16:
+        return None
     linears = attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down
-    rows = [linear.rows if isinstance(linear, Linear) else None for linear in linears]
+    rows = [linear.rows if isinstance(linear, (Linear, Int8Linear)) else None for linear in linears]
     qkv, out, gate_up, down = rows
     if qkv is None or out is None or gate_up is None or down is None:
         return None
     input_norm, post_norm = (
         (kernels.array(norm.weight), np.float32(norm.variance_epsilon)) for norm in (layer.input_norm, layer.post_norm)
     )
-    return np.float32(attention.scale), *input_norm, *qkv, *out, *post_norm, *gate_up, *down
+    return np.float32(attention.scale), *input_norm, qkv, out, *post_norm, gate_up, down

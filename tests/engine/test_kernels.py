@@ -190,8 +190,8 @@ def test_rows_that_are_not_numbers_see_none(dim: int) -> None:
 
 def blocks(weight: Tensor, block: int) -> NDArray[np.uint32]:
     """A weight as oneDNN lays it out."""
-    pairs = weight.view(len(weight) // block, block, -1, 2).transpose(1, 2).contiguous()
-    return pairs.view(torch.int32)[..., 0].numpy().view(np.uint32)
+    in_words = weight.view(len(weight) // block, block, -1, 4 // weight.itemsize).transpose(1, 2).contiguous()
+    return in_words.view(torch.int32)[..., 0].numpy().view(np.uint32)
 
 
 @pytest.mark.parametrize("block", loops.BLOCKS)
@@ -207,6 +207,20 @@ def test_products_of_few_rows(num_rows: int, num_outputs: int, num_inputs: int, 
     out = kernels.linear_rows(x, blocks(weight, block), kernels.array(bias))
     expected = F.linear(x.double(), weight.double(), bias.double())
     assert (out - expected).norm() < 0.003 * expected.norm()
+
+
+@pytest.mark.skipif(loops.MAX_INT8_ROWS == 0, reason="this CPU has no products of 8 bits")
+@pytest.mark.parametrize("block", loops.INT8_BLOCKS)
+@pytest.mark.parametrize("num_rows", range(1, loops.MAX_INT8_ROWS + 1))
+def test_products_of_few_rows_in_8_bits(num_rows: int, block: int) -> None:
+    """What is in 8 bits already comes out exactly, the largest numbers too."""
+    weight, x = torch.randint(-127, 128, (192, 2304)), torch.randint(-127, 128, (num_rows, 2304))
+    weight[:2], x[0, 0], x[:, 1:65] = torch.tensor([[127], [-127]]), 127, 127
+    bias, factors = torch.randn(192), torch.full((192,), 2.0**-10)
+    packed = blocks(weight.to(torch.int8), block)
+    zeros = (loops.INT8_ZERO * weight.sum(1)).to(torch.int32)
+    out = kernels.linear_rows_int8(x.float(), packed, *map(kernels.array, (factors, zeros, bias)))
+    torch.testing.assert_close(out, (x @ weight.T).float() * 2.0**-10 + bias, rtol=1e-6, atol=1e-4)
 
 
 @pytest.mark.parametrize("width", [64, 32])
@@ -353,12 +367,13 @@ def test_one_process_compiles_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_pat
 @pytest.mark.parametrize(("architecture", "head_dim"), [
     ("llama", 16), ("deepseek_v2", 24), ("wide llama", 32), ("wide deepseek_v2", 32)
 ])  # fmt: skip
+@pytest.mark.parametrize("quantization", [None, "int8"])
 def test_nothing_is_compiled_while_requests_are_served(
-    start_engine: Callable[..., Engine], architecture: str, head_dim: int, dtype: str
+    start_engine: Callable[..., Engine], architecture: str, head_dim: int, dtype: str, quantization: str | None
 ) -> None:
     for make in (loops.attend, loops.layer_of_rows, loops.see_latents):
         make.cache_clear()
-    engine = start_engine(architecture, dtype=dtype, max_step_tokens=65)
+    engine = start_engine(architecture, dtype=dtype, quantization=quantization, max_step_tokens=65)
 
     def num_compiled() -> int:
         made = loops.attend(head_dim, head_dim), loops.layer_of_rows(head_dim), loops.see_latents(32 + 8, 32)

@@ -11,11 +11,14 @@ from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qw
 
 from engine import kernels
 from engine.attention import CacheShape, KVCache, Segment, StepAttention
+from engine.config import Quantization
 from engine.linear import Linears
-from engine.loops import MAX_ROWS
+from engine.loops import MAX_INT8_ROWS, MAX_ROWS
 from engine.models.fused import FusedDecoder
 from engine.models.rows import RowLayers
 
+only_with_int8 = pytest.mark.skipif(MAX_INT8_ROWS == 0, reason="this CPU has no products of 8 bits")
+QUANTIZATIONS: tuple[Quantization | None, ...] = (None, "int8")
 SIZES = {
     "vocab_size": 128,
     "hidden_size": 128,
@@ -37,14 +40,16 @@ def threads() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def decoder(config: PretrainedConfig) -> FusedDecoder:
+def decoder(
+    config: PretrainedConfig, quantization: Quantization | None = None, dtype: torch.dtype = torch.bfloat16
+) -> FusedDecoder:
     torch.manual_seed(0)
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.bfloat16)
+    model = AutoModelForCausalLM.from_config(config, dtype=dtype)
     with torch.inference_mode():
         for name, parameter in model.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_()
-        return FusedDecoder(model, 64, Linears())
+        return FusedDecoder(model, 64, Linears(quantization))
 
 
 def step_by_step(decoder: FusedDecoder, num_sequences: int) -> Tensor:
@@ -66,10 +71,18 @@ def step(*num_rows: int) -> StepAttention:
     return StepAttention(cache, torch.arange(sum(num_rows)), [Segment(num, 0, num) for num in num_rows])
 
 
-@pytest.mark.parametrize("num_sequences", [1, 2, 3, MAX_ROWS])
+@pytest.mark.parametrize(
+    ("quantization", "num_sequences"),
+    [
+        *((None, num) for num in (1, 2, 3, MAX_ROWS)),
+        *(pytest.param("int8", num, marks=only_with_int8) for num in (1, 2, 3, MAX_INT8_ROWS)),
+    ],
+)
 @pytest.mark.parametrize("config", [LlamaConfig(**SIZES), Qwen2Config(**SIZES, use_sliding_window=False)])
-def test_same_numbers(config: PretrainedConfig, num_sequences: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    model = decoder(config)
+def test_same_numbers(
+    config: PretrainedConfig, num_sequences: int, quantization: Quantization | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = decoder(config, quantization)
     assert model._row_layers.take(step(*[1] * num_sequences))
     at_once = step_by_step(model, num_sequences)
     monkeypatch.setattr(RowLayers, "take", lambda *_: False)
@@ -93,3 +106,13 @@ def test_other_layers_and_steps_go_on_operation_by_operation() -> None:
         assert not model._row_layers.take(step(*num_rows))
     torch.set_num_threads(2)
     assert not model._row_layers.take(step(1))
+    torch.set_num_threads(1)
+    for precise in (decoder(LlamaConfig(**SIZES), kind, torch.float32) for kind in QUANTIZATIONS):
+        assert not precise._row_layers.take(step(1))
+
+
+@only_with_int8
+def test_no_more_rows_than_the_kind_of_layers_takes() -> None:
+    model = decoder(LlamaConfig(**SIZES), "int8")
+    assert model._row_layers.take(step(*[1] * MAX_INT8_ROWS))
+    assert not model._row_layers.take(step(*[1] * (MAX_INT8_ROWS + 1)))
