@@ -406,6 +406,9 @@ class TritonReply:
             code = pb_utils.TritonError.INVALID_ARG
         elif isinstance(error, EngineStopped):
             code = pb_utils.TritonError.UNAVAILABLE
+        if self.feed and self._num_fed and self.feed.is_open:  # an error has no tensors, and may be there before these
+            outputs = {"text_output": _texts([""]), "num_fed": np.array([[self._num_fed]], np.uint32)}
+            self._send(pb_utils.InferenceResponse([pb_utils.Tensor(*item) for item in outputs.items()]), is_last=False)
         self._send(pb_utils.InferenceResponse(error=pb_utils.TritonError(str(error), code)), is_last=True)
 
     def is_cancelled(self) -> bool:

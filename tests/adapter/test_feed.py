@@ -65,6 +65,8 @@ class Service:
         self.triton = triton
         self.client = TritonClient(Settings(triton_url=f"127.0.0.1:{triton.port}"))
         self.tasks: list[asyncio.Task[str]] = []
+        self.said: list[list[str]] = []
+        """What each of them has said so far, a text for each response."""
 
     async def begin(self, request: InferRequest = REQUEST) -> tuple[Seen, asyncio.Queue[Response | None]]:
         num_calls = len(self.triton.calls)
@@ -94,7 +96,10 @@ class Service:
 
     async def _text(self, request: InferRequest) -> str:
         """All that a generation says; a | between its responses."""
-        said = [delta.text async for generated in self.client.infer(request) for delta in generated.deltas]
+        said: list[str] = []
+        self.said.append(said)
+        async for generated in self.client.infer(request):
+            said += [delta.text for delta in generated.deltas]
         return "|".join(said)
 
 
@@ -196,6 +201,17 @@ async def test_a_piece_that_comes_as_soon_as_it_is_waited_for_is_seen() -> None:
     piece = Generated([Delta(0, "a")])
     loop.call_soon(one.push, piece)
     assert [await asyncio.wait_for(one.read(), 1) for _ in range(3)] == [piece, first, None]
+
+
+async def test_what_was_fed_is_said_before_an_error_that_overtakes_it(service: Service) -> None:
+    _, feed_says = await service.begin_many()
+    seen, says = await service.begin()
+    say(says, answer("", num_fed=1), Response(error_message="out of memory"))
+    await asyncio.sleep(0.05)
+    feed_says.put_nowait(fed((seen.inputs["feed_number"], "a")))
+    with pytest.raises(ApiError):
+        await asyncio.wait_for(service.tasks.pop(), 10)
+    assert "".join(service.said[-1]) == "a"
 
 
 async def test_a_piece_that_never_comes_is_an_error(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -149,6 +149,25 @@ def test_what_follows_a_lost_text_is_an_error(triton: Any, is_last: bool) -> Non
     assert service.feed_sender.sent == [(None, True)]
 
 
+def test_how_much_is_on_a_feed_is_said_before_an_error(triton: Any) -> None:
+    service = Service(triton)
+    service.join_feed()
+    service.say("a")
+    service.reply.send_error(StepFailed("out of memory"))
+    [(own, is_last), (error, ends)] = service.sender.sent
+    assert (plain(own), is_last) == ({"text_output": [""], "num_fed": [1]}, False)
+    assert (error, ends) == (("out of memory", "internal"), True)
+
+
+def test_of_a_feed_that_has_ended_nothing_is_said_before_an_error(triton: Any) -> None:
+    service = Service(triton)
+    service.join_feed()
+    service.say("a")
+    service.feed.close()
+    service.reply.send_error(FeedLost())
+    assert service.sender.sent == [((str(FeedLost()), "internal"), True)]
+
+
 def test_an_answer_of_one_response_owes_its_feed_nothing(triton: Any) -> None:
     service = Service(triton)
     service.join_feed()
