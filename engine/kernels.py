@@ -131,16 +131,17 @@ def warm_up(keys: Tensor, values: Tensor) -> None:
         attend(rows[0], rows[0], rows[1], keys, values, starts, starts + 2, group, starts, 1.0)
 
 
-def linear_rows_int8(x: Tensor, weight: Array, scales: Array, zeros: Array, bias: Array) -> Tensor:
+def linear_rows_int8(x: Tensor, weight: Array, scales: Array, offsets: Array, bias: Array) -> Tensor:
     """`x @ (scales * weight).T + bias` for up to `MAX_INT8_ROWS` rows, each made 8 bits for it by its own scale.
 
     `weight` is `[out_features / block, in_features / 4, block]`, four inputs' weights in each 32 bits; the others are
-    `[out_features]`: `scales` in float32, `zeros` the weights' sums times `INT8_ZERO` in int32.
+    `[out_features]`: `scales` in float32, `offsets` the weights' sums times `-INT8_ZERO` in int32, `bias` in float32 or
+    bfloat16.
     """
     rows, row_scales = np.empty(x.shape, np.uint8), np.empty(len(x), np.float32)
     _in_parts(loops.to_int8, len(x), x.numel(), array(x), rows, row_scales)
     out = x.new_empty(len(x), len(bias))
-    arrays = rows, row_scales, weight, scales, zeros, bias, array(out)
+    arrays = rows, row_scales, weight, scales, offsets, bias, array(out)
     _in_parts(loops.linear_rows_int8, len(weight), weight.size * len(x), *arrays)
     return out
 

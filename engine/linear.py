@@ -11,18 +11,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from engine import kernels
+from engine import kernels, loops
 from engine.config import Quantization
-from engine.loops import (
-    BLOCKS,
-    INPUTS_UNIT,
-    INT8_BLOCKS,
-    INT8_INPUTS_UNIT,
-    INT8_ZERO,
-    MAX_INT8_ROWS,
-    MAX_ROWS,
-    Array,
-)
+from engine.loops import INT8_ZERO, MAX_INT8_ROWS, MAX_ROWS, Array
 from engine.machine import use_large_pages
 
 _ROWS_HINT = 32
@@ -57,7 +48,7 @@ class Linear(nn.Module):
         """Weight and bias as `loops.linear_rows` reads them, where the packed weight is laid out so."""
         if self._packed:
             self._weight = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS_HINT)
-            blocks = None if weight.shape[1] % INPUTS_UNIT else _blocks(self._weight, weight, BLOCKS)
+            blocks = None if weight.shape[1] % loops.INPUTS_UNIT else _blocks(self._weight, weight, loops.BLOCKS)
             if blocks is not None:
                 self.rows = blocks, kernels.array(weight.new_zeros(len(weight)) if bias is None else bias)
 
@@ -97,21 +88,20 @@ class Int8Linear(nn.Module):
 
     def __init__(self, weight: Tensor, bias: Tensor | None = None) -> None:
         super().__init__()
+        has_loops = MAX_INT8_ROWS > 0 and kernels.takes(weight) and weight.shape[1] % loops.INT8_INPUTS_UNIT == 0
         weight = weight.detach().float()
         self._scales = weight.abs().amax(1).clamp_(min=1e-12) / _MAX_WEIGHT  # [out_features]
         self._zeros = torch.zeros(len(weight), dtype=torch.long)
         rounded = (weight / self._scales[:, None]).round_().to(torch.int8)
         self._weight = torch.ops.onednn.qlinear_prepack(rounded, None)
         self._bias = None if bias is None else bias.detach()
-        blocks = None
-        if MAX_INT8_ROWS and weight.shape[1] % INT8_INPUTS_UNIT == 0:
-            blocks = _blocks(self._weight, rounded, INT8_BLOCKS)
+        blocks = _blocks(self._weight, rounded, loops.INT8_BLOCKS) if has_loops else None
         self.rows: tuple[Array, Array, Array, Array] | None = None
         """What `loops.linear_rows_int8` takes of the layer, where the packed weight is laid out as it reads it."""
         if blocks is not None:
             biases = torch.zeros(len(weight)) if bias is None else bias.detach()
-            zeros = INT8_ZERO * rounded.sum(1, dtype=torch.int32)
-            self.rows = blocks, kernels.array(self._scales), kernels.array(zeros), kernels.array(biases)
+            offsets = -INT8_ZERO * rounded.sum(1, dtype=torch.int32)
+            self.rows = blocks, kernels.array(self._scales), kernels.array(offsets), kernels.array(biases)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.rows is not None and len(x) <= MAX_INT8_ROWS:
@@ -132,7 +122,7 @@ class Linears:
 
     quantization: Quantization | None = None
 
-    def make(self, weight: Tensor, bias: Tensor | None = None) -> nn.Module:
+    def make(self, weight: Tensor, bias: Tensor | None = None) -> Linear | Int8Linear:
         return Linear(weight, bias) if self.quantization is None else Int8Linear(weight, bias)
 
     @property
@@ -140,7 +130,7 @@ class Linears:
         """Rows that `loops` multiplies with them."""
         return MAX_ROWS if self.quantization is None else MAX_INT8_ROWS
 
-    def fuse(self, *linears: nn.Linear) -> nn.Module:
+    def fuse(self, *linears: nn.Linear) -> Linear | Int8Linear:
         """One layer that gives the outputs of several, side by side."""
         weight = torch.cat(tuple(linear.weight for linear in linears))
         if all(linear.bias is None for linear in linears):

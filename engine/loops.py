@@ -206,13 +206,14 @@ _TILE_PAIRS = 16
 """Pairs of inputs in a tile."""
 
 
-HAS_PRODUCTS, HAS_INT8_PRODUCTS = _KNOWS_PRODUCTS and not HAS_TILES, _KNOWS_INT8_PRODUCTS and not HAS_TILES
+_HAS_INT8_TILES = HAS_TILES and _KNOWS_INT8_TILES
+HAS_PRODUCTS, HAS_INT8_PRODUCTS = _KNOWS_PRODUCTS and not HAS_TILES, _KNOWS_INT8_PRODUCTS and not _HAS_INT8_TILES
 """AVX-512's of bfloat16, and of 8 bits, where there are no tiles, which are faster for many rows."""
 BLOCKS, INT8_BLOCKS = (
     (_BLOCK,) if has_products else (_BLOCK, _STRIP) for has_products in (HAS_PRODUCTS, HAS_INT8_PRODUCTS)
 )
 """Outputs of a linear layer that are next to each other in oneDNN's layouts: without AMX and with it."""
-MAX_INT8_ROWS = _MAX_IN_TILES if (HAS_TILES and _KNOWS_INT8_TILES) or HAS_INT8_PRODUCTS else 0
+MAX_INT8_ROWS = _MAX_IN_TILES if _HAS_INT8_TILES or HAS_INT8_PRODUCTS else 0
 """Rows that `linear_rows_int8` takes, of a multiple of `INT8_INPUTS_UNIT` inputs."""
 INT8_ZERO = 128
 """Of a row's numbers in 8 bits, which these products take unsigned."""
@@ -239,8 +240,8 @@ class _BFloat(ir.types.Type):  # type: ignore[misc]
 def _product_adder(num_rows: int) -> Any:
     """The same as `_adder`'s for a whole block, by AVX-512's products; compiled to nothing for a CPU without.
 
-    With totals like float32, rows and weights are bfloat16. With totals like int32 they are 8 bits, rows unsigned:
-    what is said of pairs of inputs is of four then. A row's sums are the same whatever rows are multiplied with it.
+    `like` is an array of the totals' type. Of float32, rows and weights are bfloat16. Of int32 they are 8 bits, rows
+    unsigned: what is said of pairs of inputs is of four then. A row's sums are the same whatever rows are with it.
     """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
@@ -921,7 +922,10 @@ def _sizes(num_rows: int) -> Array:
 
 @_loop
 def _add_products(x: Array, weights: int, next_pair: int, totals: Array) -> None:
-    """Add rows `x`, words of `[num_rows, num_pairs]`, times a block of weights to `totals [num_rows, _BLOCK]`."""
+    """Add rows `x [num_rows, num_inputs]` times a block of weights to `totals [num_rows, _BLOCK]`.
+
+    `x` is bfloat16 with totals in float32, 8 bits and unsigned with totals in int32.
+    """
     num_rows, num_pairs = len(x), x.shape[1] * x.itemsize // 4
     next_row, next_totals = x.strides[0], totals.strides[0]
     for pair in range(0, num_pairs, _PAIRS_AT_ONCE):
@@ -996,7 +1000,7 @@ def linear_rows(first: int, last: int, x: Array, weight: Array, bias: Array, out
 
 @_loop
 def to_int8(first: int, last: int, x: Array, out: Array, scales: Array) -> None:
-    """Over rows of `x [num_rows, dim]`: in 8 bits above `INT8_ZERO`, and what one of them stands for."""
+    """Over rows of `x [num_rows, dim]`: unsigned 8 bits with `INT8_ZERO` for 0, and what a step of 1 stands for."""
     for row in range(first, last):
         highest = np.int32(0)
         for i in range(x.shape[1]):
@@ -1009,38 +1013,40 @@ def to_int8(first: int, last: int, x: Array, out: Array, scales: Array) -> None:
 
 @_loop
 def linear_rows_int8(
-    first: int, last: int, x: Array, row_scales: Array, weight: Array, scales: Array, zeros: Array, bias: Array,
+    first: int, last: int, x: Array, row_scales: Array, weight: Array, scales: Array, offsets: Array, bias: Array,
     out: Array,
 ) -> None:  # fmt: skip
-    """Over blocks of `weight [num_blocks, num_quads, block]`, words of four weights of 8 bits; so are rows `x`.
+    """Over blocks of `weight [num_blocks, num_quads, block]`, words of four weights of 8 bits.
 
-    `block` is one of `INT8_BLOCKS`; `zeros` is what a row of `INT8_ZERO` gives.
+    Rows `x [num_rows, in_features]` are as `to_int8` makes them, and `offsets` what makes up for its `INT8_ZERO`;
+    `block` is one of `INT8_BLOCKS`.
     """
     num_rows, (num_quads, block) = len(x), weight.shape[1:]
     if num_rows == 0:
         return
     totals, config = np.empty((num_rows, block), np.int32), _sizes(num_rows)
     for begin in range(first * block, last * block, block):
-        totals[:] = 0
+        for row in range(num_rows):
+            totals[row] = offsets[begin : begin + block]
         weights, next_quad = weight.ctypes.data + begin // block * weight.strides[0], weight.strides[1]
         if HAS_INT8_PRODUCTS:
             _add_products(x, weights, next_quad, totals)
-        for strip in range(0, 0 if HAS_INT8_PRODUCTS else block, _STRIP):
-            _add_int8_tiles(
-                config.ctypes.data, weights + strip * weight.itemsize, next_quad, x.ctypes.data, x.strides[0],
-                num_quads // _TILE_PAIRS, totals.ctypes.data + strip * totals.itemsize, totals.strides[0],
-            )  # fmt: skip
-        block_scales, block_zeros = scales[begin : begin + block], zeros[begin : begin + block]
-        biases = bias[begin : begin + block]
+        else:
+            for strip in range(0, block, _STRIP):
+                _add_int8_tiles(
+                    config.ctypes.data, weights + strip * weight.itemsize, next_quad, x.ctypes.data, x.strides[0],
+                    num_quads // _TILE_PAIRS, totals.ctypes.data + strip * totals.itemsize, totals.strides[0],
+                )  # fmt: skip
+        block_scales, biases = scales[begin : begin + block], bias[begin : begin + block]
         for row in range(num_rows):
             outputs = out[row, begin : begin + block]
             for i in range(block):
-                total = np.float32(totals[row, i] - block_zeros[i])
-                outputs[i] = _rounded(total * row_scales[row] * block_scales[i] + _read(biases[i]), out)
+                number = np.float32(totals[row, i]) * row_scales[row] * block_scales[i] + _read(biases[i])
+                outputs[i] = _rounded(number, out)
 
 
 def _linear(x: Array, linear: tuple[Array, ...], out: Array) -> None:
-    """Multiply rows with a linear layer, as `engine.linear` makes them for `linear_rows` or `linear_rows_int8`."""
+    """Multiply rows with a linear layer: what `linear_rows` takes of it, or the more that `linear_rows_int8` does."""
 
 
 @_overload(_linear)

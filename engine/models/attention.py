@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.attention import StepAttention
-from engine.linear import Linears
+from engine.linear import Int8Linear, Linear, Linears
 from engine.models.pointwise import Rotary, multiply_heads, rms_norm, rotate
 
 
@@ -20,7 +20,7 @@ class AttentionLayer(Protocol):
     cache_heads: tuple[int, int, int]
     """What it keeps of a token: heads, and the length of a key and of a value."""
 
-    out: nn.Module
+    out: Linear | Int8Linear
     """What is made of what all heads saw: `[num_tokens, num_heads · value_dim]` to `[num_tokens, hidden_size]`."""
 
     def see(self, layer: int, x: Tensor, rotary: Rotary, attention: StepAttention) -> Tensor:

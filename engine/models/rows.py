@@ -14,7 +14,6 @@ from torch import Tensor
 
 from engine import kernels, loops
 from engine.attention import StepAttention
-from engine.linear import Int8Linear, Linear
 from engine.models.attention import HeadAttention
 from engine.models.feed_forward import FeedForward
 from engine.models.pointwise import Rotary
@@ -55,8 +54,7 @@ def _weights(layer: Any) -> tuple[Any, ...] | None:
     if layer.input_norm.weight.dtype != torch.bfloat16:
         return None
     linears = attention.qkv, attention.out, feed_forward.gate_up, feed_forward.down
-    rows = [linear.rows if isinstance(linear, (Linear, Int8Linear)) else None for linear in linears]
-    qkv, out, gate_up, down = rows
+    qkv, out, gate_up, down = (linear.rows for linear in linears)
     if qkv is None or out is None or gate_up is None or down is None:
         return None
     input_norm, post_norm = (

@@ -11,8 +11,11 @@ from engine.loop import Engine
 from tests.checkpoints import configs, save_checkpoint, save_random, train_tokenizer
 from tests.engine.chat_templates import R1_TOKENS
 
-WIDE = {"llama": {"head_dim": 32}, "deepseek_v2": {"qk_nope_head_dim": 24, "v_head_dim": 32}}
-"""Heads of 32 numbers, for loops that take no others."""
+WIDE = {
+    "llama": {"head_dim": 32, "intermediate_size": 128},
+    "deepseek_v2": {"qk_nope_head_dim": 24, "v_head_dim": 32},
+}
+"""Heads of 32 numbers, and layers of 64, for loops that take no others."""
 
 
 @pytest.fixture(scope="session")

@@ -209,17 +209,16 @@ def test_products_of_few_rows(num_rows: int, num_outputs: int, num_inputs: int, 
     assert (out - expected).norm() < 0.003 * expected.norm()
 
 
-@pytest.mark.skipif(loops.MAX_INT8_ROWS == 0, reason="this CPU has no products of 8 bits")
 @pytest.mark.parametrize("block", loops.INT8_BLOCKS)
 @pytest.mark.parametrize("num_rows", range(1, loops.MAX_INT8_ROWS + 1))
 def test_products_of_few_rows_in_8_bits(num_rows: int, block: int) -> None:
     """What is in 8 bits already comes out exactly, the largest numbers too."""
     weight, x = torch.randint(-127, 128, (192, 2304)), torch.randint(-127, 128, (num_rows, 2304))
-    weight[:2], x[0, 0], x[:, 1:65] = torch.tensor([[127], [-127]]), 127, 127
+    weight[:2], x[:, 1:65] = torch.tensor([[127], [-127]]), 127
     bias, factors = torch.randn(192), torch.full((192,), 2.0**-10)
     packed = blocks(weight.to(torch.int8), block)
-    zeros = (loops.INT8_ZERO * weight.sum(1)).to(torch.int32)
-    out = kernels.linear_rows_int8(x.float(), packed, *map(kernels.array, (factors, zeros, bias)))
+    offsets = (-loops.INT8_ZERO * weight.sum(1)).to(torch.int32)
+    out = kernels.linear_rows_int8(x.float(), packed, *map(kernels.array, (factors, offsets, bias)))
     torch.testing.assert_close(out, (x @ weight.T).float() * 2.0**-10 + bias, rtol=1e-6, atol=1e-4)
 
 
@@ -267,6 +266,13 @@ for num_rows in range(1, loops.MAX_ROWS + 1):
     loops.linear_rows(0, 1, x, ones, np.zeros(block, np.uint16), out)
     multiplied = 64 if loops.HAS_TILES and num_rows > 4 else 80  # tiles are whole
     assert (out == np.float32(multiplied).view(np.uint32) >> 16).all(), (num_rows, out)
+block = loops.INT8_BLOCKS[-1]
+ones, scales = np.full((1, 32, block), 0x01010101, np.uint32), np.ones(block, np.float32)
+for num_rows in range(1, loops.MAX_INT8_ROWS + 1):
+    x, row_scales = np.full((num_rows, 128), loops.INT8_ZERO + 1, np.uint8), np.ones(num_rows, np.float32)
+    offsets, out = np.full(block, -128 * loops.INT8_ZERO, np.int32), np.zeros((num_rows, block), np.float32)
+    loops.linear_rows_int8(0, 1, x, row_scales, ones, scales, offsets, np.zeros(block, np.float32), out)
+    assert (out == 128).all(), (num_rows, out)
 """
     environment = {**os.environ, "MALLOC_PERTURB_": "165", "GLIBC_TUNABLES": "glibc.malloc.tcache_count=0"}
     subprocess.run([sys.executable, "-c", program], env=environment, check=True)
@@ -395,6 +401,9 @@ def test_nothing_is_compiled_while_requests_are_served(
     for case in (first, *others):
         case.wait()
     assert num_compiled() == before > 0
+    if (architecture, dtype) == ("wide llama", "bfloat16") and torch.get_num_threads() == 1:
+        has_rows = loops.MAX_INT8_ROWS > 0 if quantization else kernels.onednn_multiplies(torch.empty(1).bfloat16())
+        assert bool(loops.layer_of_rows(head_dim).signatures) == has_rows
 
 
 @pytest.mark.parametrize("size", [31, 32, 100, 5000])

@@ -52,6 +52,15 @@ def test_rows_of_int8_do_not_depend_on_each_other() -> None:
     assert torch.equal(together[2], torch.zeros(96))
 
 
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32])
+def test_int8_takes_rows_of_other_types(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    weight, x = torch.randn(128, 192), torch.randn(3, 192)
+    found = Int8Linear(weight.to(dtype))(x.to(dtype))
+    assert found.dtype == dtype
+    assert error(found, x @ weight.T) < 0.02
+
+
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_fused_layers_stand_side_by_side(quantization: Quantization | None) -> None:
     torch.manual_seed(0)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, PretrainedConfig, Qwen2Config, Qwen3Config
 
-from engine import kernels
+from engine import kernels, linear
 from engine.attention import CacheShape, KVCache, Segment, StepAttention
 from engine.config import Quantization
 from engine.linear import Linears
@@ -18,7 +18,6 @@ from engine.models.fused import FusedDecoder
 from engine.models.rows import RowLayers
 
 only_with_int8 = pytest.mark.skipif(MAX_INT8_ROWS == 0, reason="this CPU has no products of 8 bits")
-QUANTIZATIONS: tuple[Quantization | None, ...] = (None, "int8")
 SIZES = {
     "vocab_size": 128,
     "hidden_size": 128,
@@ -107,12 +106,16 @@ def test_other_layers_and_steps_go_on_operation_by_operation() -> None:
     torch.set_num_threads(2)
     assert not model._row_layers.take(step(1))
     torch.set_num_threads(1)
-    for precise in (decoder(LlamaConfig(**SIZES), kind, torch.float32) for kind in QUANTIZATIONS):
+    for precise in (decoder(LlamaConfig(**SIZES), kind, torch.float32) for kind in (None, "int8")):
         assert not precise._row_layers.take(step(1))
 
 
-@only_with_int8
-def test_no_more_rows_than_the_kind_of_layers_takes() -> None:
-    model = decoder(LlamaConfig(**SIZES), "int8")
-    assert model._row_layers.take(step(*[1] * MAX_INT8_ROWS))
-    assert not model._row_layers.take(step(*[1] * (MAX_INT8_ROWS + 1)))
+@pytest.mark.parametrize(("quantization", "max_rows"), [(None, 2), pytest.param("int8", 3, marks=only_with_int8)])
+def test_no_more_rows_than_the_kind_of_layers_takes(
+    quantization: Quantization | None, max_rows: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(linear, "MAX_ROWS", 2)
+    monkeypatch.setattr(linear, "MAX_INT8_ROWS", 3)
+    model = decoder(LlamaConfig(**SIZES), quantization)
+    assert model._row_layers.take(step(*[1] * max_rows))
+    assert not model._row_layers.take(step(*[1] * (max_rows + 1)))
