@@ -146,6 +146,22 @@ def linear_rows_int8(x: Tensor, weight: Array, scales: Array, offsets: Array, bi
     return out
 
 
+def experts_of_rows(x: Tensor, chosen: Tensor, gate_up: tuple[Array, ...], down: tuple[Array, ...]) -> Tensor:
+    """What the experts that are chosen for each of a few rows make of it, on one thread.
+
+    Args:
+        x: `[num_rows, hidden_size]`, as many rows as the layers' loops take.
+        chosen: `[num_rows, num_chosen]`, int64.
+        gate_up, down: `linear.stack` of the experts' layers.
+
+    Returns:
+        `[num_rows, num_chosen, hidden_size]`.
+    """
+    out = x.new_empty(*chosen.shape, x.shape[1])
+    loops.experts_of_rows(array(x), array(chosen), gate_up, down, array(out))
+    return out
+
+
 def multiply_heads(x: Tensor, weight: Tensor) -> Tensor:
     """Multiply what each head has of a few rows with a matrix of its own.
 

@@ -116,6 +116,18 @@ class Int8Linear(nn.Module):
         return (y if self._bias is None else y.add_(self._bias))[:num_rows]
 
 
+def stack(layers: Sequence[Linear | Int8Linear]) -> tuple[Array, ...] | None:
+    """What `loops` reads of layers of one shape: where each one's blocks are, the first's, and the rest side by side.
+
+    The layers must outlive it. None where one of them has nothing for `loops`.
+    """
+    rows = [layer.rows for layer in layers if layer.rows is not None]
+    if len(rows) < len(layers):
+        return None
+    blocks, *rest = zip(*rows, strict=True)
+    return np.array([block.ctypes.data for block in blocks]), blocks[0], *(np.stack(parts) for parts in rest)
+
+
 @dataclass(frozen=True, slots=True)
 class Linears:
     """Makes the linear layers of a model."""

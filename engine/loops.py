@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import binding, ir
-from numba import njit, types
+from numba import carray, njit, types  # type: ignore[attr-defined]
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 from numpy.typing import NDArray
@@ -1060,6 +1060,65 @@ def _linear_either(x: Any, linear: Any, out: Any) -> Any:
         linear_rows_int8(0, len(linear[0]), rows, scales, *linear, out)
 
     return multiplied if len(linear) == 2 else multiplied_in_int8
+
+
+_words_pointer: Any = types.CPointer(types.uint32)  # type: ignore[no-untyped-call]
+
+
+@_intrinsic
+def _words_at(_: Any, address: Any) -> Any:
+    return _words_pointer(types.intp), lambda context, builder, _, values: builder.inttoptr(
+        values[0], ir.IntType(32).as_pointer()
+    )
+
+
+def _of_stack(layers: tuple[Array, ...], index: int) -> Any:
+    """One of the linear layers that `engine.linear.stack` puts together, for `_linear`."""
+
+
+@_overload(_of_stack)
+def _of_stack_either(layers: Any, index: Any) -> Any:
+    def plain(layers: Any, index: Any) -> Any:
+        addresses, like, biases = layers
+        return carray(_words_at(addresses[index]), like.shape), biases[index]
+
+    def in_int8(layers: Any, index: Any) -> Any:
+        addresses, like, scales, offsets, biases = layers
+        return carray(_words_at(addresses[index]), like.shape), scales[index], offsets[index], biases[index]
+
+    return plain if len(layers) == 3 else in_int8
+
+
+@_loop
+def experts_of_rows(x: Array, chosen: Array, gate_up: tuple[Array, ...], down: tuple[Array, ...], out: Array) -> None:
+    """What the experts that are `chosen [num_rows, num_chosen]` make of rows `x [num_rows, hidden_size]`.
+
+    The rows of each expert are computed together; the others' weights are not touched.
+
+    Args:
+        gate_up, down: stacks of the experts' layers.
+        out: `[num_rows, num_chosen, hidden_size]`, written.
+    """
+    num_chosen, num_experts = chosen.shape[1], len(gate_up[0])
+    places = np.empty(chosen.size, np.int64)
+    for expert in range(num_experts):
+        num = 0
+        for place in range(chosen.size):
+            if chosen[place // num_chosen, place % num_chosen] == expert:
+                places[num] = place
+                num += 1
+        if num == 0:
+            continue
+        rows = np.empty((num, x.shape[1]), x.dtype)
+        for i in range(num):
+            rows[i] = x[places[i] // num_chosen]
+        both = np.empty((num, gate_up[-1].shape[1]), x.dtype)
+        _linear(rows, _of_stack(gate_up, expert), both)
+        gated = np.empty((num, both.shape[1] // 2), x.dtype)
+        swiglu(0, num, both, gated)
+        _linear(gated, _of_stack(down, expert), rows)
+        for i in range(num):
+            out[places[i] // num_chosen, places[i] % num_chosen] = rows[i]
 
 
 @_loop

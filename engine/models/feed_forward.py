@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from engine.linear import Linears
+from engine import kernels
+from engine.linear import Linears, stack
 from engine.models.pointwise import swiglu
 
 
@@ -38,19 +39,28 @@ class Experts:
             (linears.make(gate_up), linears.make(down))
             for gate_up, down in zip(experts.gate_up_proj.detach(), experts.down_proj.detach(), strict=True)
         ]
+        self._stacks = tuple(stack(layers) for layers in zip(*self._experts, strict=True))
+        self._max_rows = linears.max_rows
 
     def __call__(self, x: Tensor) -> Tensor:
         _, weights, chosen = self._gate(x)
+        return self._shared(x) + _mixed(self._compute_chosen(x, chosen), weights).to(x.dtype)
+
+    def _compute_chosen(self, x: Tensor, chosen: Tensor) -> Tensor:
+        """`[num_tokens, num_chosen]` experts' outputs, `[num_tokens · num_chosen, hidden_size]`, token by token."""
+        gate_up, down = self._stacks
+        # With several threads each product is better shared among these.
+        if gate_up and down and len(x) <= self._max_rows and torch.get_num_threads() == 1:
+            return kernels.experts_of_rows(x, chosen, gate_up, down).flatten(0, 1)
         if len(x) == 1:
-            alone = torch.cat([self._compute(expert, x) for expert in chosen[0].tolist()])
-            return self._shared(x) + _mixed(alone, weights).to(x.dtype)
+            return torch.cat([self._compute(expert, x) for expert in chosen[0].tolist()])
         # The choices sorted by expert: the rows of each are neighbours.
         order = chosen.flatten().argsort(stable=True)
         rows = order.div(chosen.shape[-1], rounding_mode="floor")
         counts = chosen.flatten().bincount(minlength=len(self._experts)).tolist()
         parts = torch.split(x[rows], counts)
         computed = [self._compute(expert, part) for expert, part in enumerate(parts) if len(part)]
-        return self._shared(x) + _mixed(torch.cat(computed)[order.argsort()], weights).to(x.dtype)
+        return torch.cat(computed)[order.argsort()]
 
     def _compute(self, expert: int, x: Tensor) -> Tensor:
         gate_up, down = self._experts[expert]

@@ -13,7 +13,7 @@ from tests.engine.chat_templates import R1_TOKENS
 
 WIDE = {
     "llama": {"head_dim": 32, "intermediate_size": 128},
-    "deepseek_v2": {"qk_nope_head_dim": 24, "v_head_dim": 32},
+    "deepseek_v2": {"qk_nope_head_dim": 24, "v_head_dim": 32, "moe_intermediate_size": 64},
 }
 """Heads of 32 numbers, and layers of 64, for loops that take no others."""
 
