@@ -267,6 +267,12 @@ def attend(
     return out
 
 
+def sees_latents_in_products(query: Tensor, rank: int) -> bool:
+    """Whether `see_latents` takes products of matrices, which are fast for long sequences too."""
+    is_whole = query.shape[2] % INPUTS_UNIT == rank % loops.BLOCKS[0] == 0
+    return loops.HAS_PRODUCTS and query.dtype == torch.bfloat16 and is_whole
+
+
 def see_latents(query: Tensor, keys: Tensor, starts: Array, lengths: Array, rank: int, scale: float) -> Tensor:
     """Let the last token of some sequences see what is cached of its own, in keys that begin with the values.
 
@@ -282,7 +288,9 @@ def see_latents(query: Tensor, keys: Tensor, starts: Array, lengths: Array, rank
         `[num_sequences, num_heads, rank]` in the query's dtype.
     """
     out = query.new_empty(*query.shape[:2], rank)
-    loop, cost = loops.see_latents(query.shape[2], rank), int(lengths.sum()) * query.shape[1] * query.shape[2]
+    in_products = sees_latents_in_products(query, rank)
+    loop = loops.see_latents_in_products if in_products else loops.see_latents(query.shape[2], rank)
+    cost = int(lengths.sum()) * query.shape[1] * query.shape[2]
     _in_parts(loop, len(query), cost, array(query), array(keys), starts, lengths, np.float32(scale), array(out))
     return out
 

@@ -1223,7 +1223,8 @@ def see(first: int, last: int, query: Array, keys: Array, values: Array, scale: 
 
 @_loop
 def _pack_keys(keys: Array, words: Array) -> None:
-    """`[num_tokens, dim]` to `[num_strips, dim / 2, _STRIP]`: of each token, a word for two of its numbers."""
+    """`[num_tokens, dim]` to `[num_strips, dim / 2, width]`: of each token, a word for two of its numbers."""
+    width = words.shape[2]
     padded = np.zeros((_LANES, keys.shape[1]), keys.dtype)
     for token in range(0, len(keys), _LANES):
         rows = keys[token : token + _LANES]
@@ -1231,7 +1232,7 @@ def _pack_keys(keys: Array, words: Array) -> None:
         if len(rows) < _LANES:
             padded[: len(rows)] = rows
             part = padded.ctypes.data, padded.strides[0]
-        columns = words[token // _STRIP, :, token % _STRIP :]
+        columns = words[token // width, :, token % width :]
         for begin in range(0, len(columns), _LANES):
             column = columns.ctypes.data + begin * columns.strides[0]
             _transpose(part[0] + begin * columns.itemsize, part[1], column, columns.strides[0])
@@ -1239,14 +1240,14 @@ def _pack_keys(keys: Array, words: Array) -> None:
 
 @_loop
 def _pack_values(values: Array, words: Array) -> None:
-    """`[num_tokens, dim]` to `[num_tokens / 2, dim]` words: of two tokens, a number of each."""
+    """The first numbers of tokens to `[num_tokens / 2, dim]` words: of two tokens, a number of each."""
     num_pairs = len(values) // 2
     for pair in range(num_pairs):
         even, odd, both = values[2 * pair], values[2 * pair + 1], words[pair]
         for i in range(len(both)):
             both[i] = np.uint32(even[i]) | np.uint32(odd[i]) << np.uint32(16)
     if len(values) > 2 * num_pairs:
-        words[num_pairs] = values[2 * num_pairs]
+        words[num_pairs] = values[2 * num_pairs, : words.shape[1]]
 
 
 @_inlined
@@ -1490,6 +1491,49 @@ def _widen(rows: Array, size: int, out: Array) -> int:
         for i in range(size):
             out[row, i] = _read(rows[row, i])
     return len(rows)
+
+
+@_loop
+def see_latents_in_products(
+    first: int, last: int, query: Array, keys: Array, starts: Array, lengths: Array, scale: Any, out: Array
+) -> None:
+    """The same as `see_latents` in bfloat16, by AVX-512's products: what all heads see is packed once for all of them.
+
+    Keys are of a multiple of 32 numbers, values of 64.
+    """
+    num_heads, key_dim, rank = query.shape[1], query.shape[2], out.shape[2]
+    words, pairs = np.empty((1, key_dim // 2, _BLOCK), np.uint32), np.empty((_BLOCK // 2, rank), np.uint32)
+    scores, shares = np.empty((num_heads, _BLOCK), np.float32), np.empty((num_heads, _BLOCK), np.uint16)
+    mix = np.empty((num_heads, rank), np.float32)
+    tops, totals = np.empty(num_heads, np.float32), np.empty((num_heads, _LANES), np.float32)
+    scale *= np.float32(1.4426950408889634)  # shares are powers of 2
+    for sequence in range(first, last):
+        past = keys[starts[sequence] : starts[sequence] + lengths[sequence]]
+        tops[:], totals[:], mix[:] = -np.inf, 0, 0
+        for begin in range(0, len(past), _BLOCK):
+            tile = past[begin : begin + _BLOCK]
+            num_vectors = (len(tile) + _LANES - 1) // _LANES
+            _pack_keys(tile, words)
+            pairs[len(tile) // 2 :] = 0  # what another sequence left may not be numbers
+            _pack_values(tile, pairs)
+            scores[:] = 0
+            _add_products(query[sequence], words.ctypes.data, words.strides[1], scores)
+            scores[:, len(tile) :] = -np.inf
+            shares[:] = 0
+            for head in range(num_heads):
+                _weigh_scores(
+                    scores.ctypes.data + head * scores.strides[0], num_vectors, scale,
+                    shares.ctypes.data + head * shares.strides[0], tops.ctypes.data + head * tops.itemsize,
+                    totals.ctypes.data + head * totals.strides[0], mix.ctypes.data + head * mix.strides[0],
+                    rank // _LANES,
+                )  # fmt: skip
+            for block in range(0, rank, _BLOCK):
+                part = pairs.ctypes.data + block * pairs.itemsize
+                _add_products(shares, part, pairs.strides[0], mix[:, block : block + _BLOCK])
+        for head in range(num_heads):
+            factor = np.float32(1) / totals[head].sum()
+            for i in range(rank):
+                out[sequence, head, i] = _rounded(mix[head, i] * factor, out)
 
 
 @cache

@@ -13,9 +13,15 @@ from tests.engine.chat_templates import R1_TOKENS
 
 WIDE = {
     "llama": {"head_dim": 32, "intermediate_size": 128},
-    "deepseek_v2": {"qk_nope_head_dim": 24, "v_head_dim": 32, "moe_intermediate_size": 64},
+    "deepseek_v2": {
+        "qk_nope_head_dim": 32,
+        "qk_rope_head_dim": 32,
+        "v_head_dim": 32,
+        "kv_lora_rank": 64,
+        "moe_intermediate_size": 64,
+    },
 }
-"""Heads of 32 numbers, and layers of 64, for loops that take no others."""
+"""Heads of 32 numbers and more, and layers of 64, for loops that take no others."""
 
 
 @pytest.fixture(scope="session")

@@ -28,7 +28,7 @@ from tests.engine.recorder import Recorder
 LOOPS: tuple[Any, ...] = (
     loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
     loops.multiply_heads, loops.see_shared, loops.choose, loops.to_int8, loops.linear_rows_int8, loops.see,
-    loops.experts_of_rows,
+    loops.experts_of_rows, loops.see_latents_in_products,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
 only_with_tiles = pytest.mark.skipif(not loops.HAS_TILES, reason="no AMX")
@@ -299,15 +299,22 @@ def test_products_of_heads(num_rows: int, dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_latents_are_keys_and_values(dtype: torch.dtype) -> None:
-    rank, cached = 32, torch.randn(200, 40, dtype=dtype)
-    starts, lengths = np.array([3, 120, 60]), np.array([50, 1, 33])
-    query = torch.randn(3, 8, 40, dtype=dtype)
+@pytest.mark.parametrize(("key_dim", "rank"), [(40, 32), (96, 64), (160, 128)])
+def test_latents_are_keys_and_values(key_dim: int, rank: int, dtype: torch.dtype) -> None:
+    cached = torch.full((600, key_dim), torch.nan, dtype=dtype)  # others' tokens, which are not to be looked at
+    starts, lengths = np.array([3, 120, 60, 200, 400]), np.array([50, 1, 33, 128, 161])
+    for start, length in zip(starts, lengths, strict=True):
+        cached[start : start + length].normal_()
+    query = torch.randn(5, 8, key_dim, dtype=dtype)
     out = kernels.see_latents(query, cached, starts, lengths, rank, 0.2)
     for rows, start, length, seen in zip(query.float(), starts, lengths, out, strict=True):
         past = cached[start : start + length].float()
         expected = ((rows @ past.T) * 0.2).softmax(-1) @ past[:, :rank]
         torch.testing.assert_close(seen.float(), expected, rtol=2**-7, atol=1e-2 if dtype == torch.bfloat16 else 1e-5)
+    cached[200:328] = torch.nan  # which harms nobody else
+    broken, *others = (kernels.see_latents(query, cached, starts, lengths, rank, 0.2)[i] for i in (3, 0, 1, 2, 4))
+    assert broken.isnan().all()
+    assert torch.equal(torch.stack(others), out[[0, 1, 2, 4]])
 
 
 GREEDY = (0.0, 0, 1.0, 0.0, 0.0)
@@ -383,7 +390,8 @@ def test_nothing_is_compiled_while_requests_are_served(
     engine = start_engine(architecture, dtype=dtype, quantization=quantization, max_step_tokens=65)
 
     def num_compiled() -> int:
-        made = loops.attend(head_dim, head_dim), loops.layer_of_rows(head_dim), loops.see_latents(32 + 8, 32)
+        latents = loops.see_latents(32 + 8, 32), loops.see_latents(64 + 32, 64)
+        made = loops.attend(head_dim, head_dim), loops.layer_of_rows(head_dim), *latents
         return sum(len(loop.signatures) for loop in (*made, *LOOPS))
 
     before = num_compiled()
