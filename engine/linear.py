@@ -18,6 +18,8 @@ from engine.machine import use_large_pages
 
 _ROWS_HINT = 32
 """Rows the packed layout is made for: 32 serves batches of 1 to 128 rows, while a layout made for 1 gains nothing."""
+_FEW_ROWS = 4
+"""Rows up to which a loop that reads weights for each of them is faster than a product of matrices."""
 _MAX_WEIGHT = 127 if torch.cpu.get_capabilities().get("avx512_vnni") else 63
 """Without VNNI the CPU adds two products of 8 bits in 16, and cuts off what is too large: weights then have 7 bits."""
 
@@ -114,6 +116,33 @@ class Int8Linear(nn.Module):
         )
         y.mul_(scale)
         return (y if self._bias is None else y.add_(self._bias))[:num_rows]
+
+
+class HeadLinear(nn.Module):
+    """Multiplies what each head has of a row with a matrix of its own, `[num_heads, in_dim, out_dim]`.
+
+    Takes `[num_rows, num_heads, in_dim]`, gives `[num_rows, num_heads, out_dim]`.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self._weight: Tensor | None = None
+        self._blocks: Array | None = None
+        num_heads, in_dim, out_dim = weight.shape
+        block = loops.BLOCKS[0]
+        if loops.HAS_PRODUCTS and kernels.onednn_multiplies(weight) and in_dim % 2 == out_dim % block == 0:
+            pairs = weight.detach().reshape(num_heads, in_dim // 2, 2, out_dim // block, block).permute(0, 3, 1, 4, 2)
+            self._blocks = pairs.contiguous().view(torch.int32)[..., 0].numpy().view(np.uint32)
+        else:
+            self._weight = weight.detach().contiguous()
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self._blocks is not None:
+            return kernels.multiply_heads_in_products(x, self._blocks)
+        assert self._weight is not None
+        if len(x) <= _FEW_ROWS and kernels.takes(x):
+            return kernels.multiply_heads(x, self._weight)
+        return torch.bmm(x.transpose(0, 1), self._weight).transpose(0, 1)
 
 
 def stack(layers: Sequence[Linear | Int8Linear]) -> tuple[Array, ...] | None:

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from engine.attention import StepAttention
-from engine.linear import Int8Linear, Linear, Linears
-from engine.models.pointwise import Rotary, multiply_heads, rms_norm, rotate
+from engine.linear import HeadLinear, Int8Linear, Linear, Linears
+from engine.models.pointwise import Rotary, rms_norm, rotate
 
 
 class AttentionLayer(Protocol):
@@ -79,8 +79,8 @@ class LatentAttention:
         self._latent_norm = module.kv_a_layernorm
         self._expand = linears.fuse(module.kv_b_proj)
         to_both = module.kv_b_proj.weight.detach().view(self._num_heads, -1, self._rank)
-        self._to_latent = to_both[:, : self._key_dim].contiguous()  # [num_heads, key_dim, rank]
-        self._to_value = to_both[:, self._key_dim :].transpose(1, 2).contiguous()  # [num_heads, rank, value_dim]
+        self._to_latent = HeadLinear(to_both[:, : self._key_dim])
+        self._to_value = HeadLinear(to_both[:, self._key_dim :].transpose(1, 2))
         self.out = linears.fuse(module.o_proj)
         self._max_absorbed = max_absorbed_rows(self._rank, self._key_dim, self._value_dim)
 
@@ -102,10 +102,10 @@ class LatentAttention:
         outputs = []
         if few:
             end = sum(few)
-            absorbed = multiply_heads(plain[:end], self._to_latent)
+            absorbed = self._to_latent(plain[:end])
             rows = torch.cat((absorbed, rotated[:end]), dim=-1)
             latents = attention.see_latents(layer, rows, few, self._rank, self._scale)
-            outputs.append(multiply_heads(latents, self._to_value))
+            outputs.append(self._to_value(latents))
         if many:
             query = torch.split(torch.cat((plain, rotated), dim=-1)[sum(few) :], many)
             outputs += [self._see_made(layer, i, part, attention) for i, part in enumerate(query, num_few)]

@@ -10,9 +10,6 @@ from torch import Tensor
 
 from engine import kernels
 
-_FEW_ROWS = 4
-"""Rows up to which a loop that reads weights for each of them is faster than a product of matrices."""
-
 Rotary = tuple[Tensor, Tensor]
 """Cosine and sine of each token's position, `[num_tokens, 1, dim]`; the sign of the rotation is in the sine."""
 
@@ -50,10 +47,3 @@ def rotate(x: Tensor, num_heads: int, rotary: Rotary) -> Tensor:
     x = x[:, :num_heads]
     half = x.shape[-1] // 2
     return (x * cos + torch.cat((x[..., half:], x[..., :half]), dim=-1) * sin).to(x.dtype)
-
-
-def multiply_heads(x: Tensor, weight: Tensor) -> Tensor:
-    """`[num_rows, num_heads, in_dim]`, each head with its own of `[num_heads, in_dim, out_dim]`."""
-    if len(x) <= _FEW_ROWS and kernels.takes(x):
-        return kernels.multiply_heads(x, weight)
-    return torch.bmm(x.transpose(0, 1), weight).transpose(0, 1)

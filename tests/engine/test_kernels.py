@@ -28,7 +28,7 @@ from tests.engine.recorder import Recorder
 LOOPS: tuple[Any, ...] = (
     loops.rms_norm, loops.add_rms_norm, loops.swiglu, loops.rotate, loops.linear_rows, loops.see_tile,
     loops.multiply_heads, loops.see_shared, loops.choose, loops.to_int8, loops.linear_rows_int8, loops.see,
-    loops.experts_of_rows, loops.see_latents_in_products,
+    loops.experts_of_rows, loops.see_latents_in_products, loops.multiply_heads_in_products,
 )  # fmt: skip
 DTYPES = (torch.float32, torch.bfloat16)
 only_with_tiles = pytest.mark.skipif(not loops.HAS_TILES, reason="no AMX")

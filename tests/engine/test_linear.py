@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig, Quantization
-from engine.linear import Int8Linear, Linear, Linears, _pad
+from engine.linear import HeadLinear, Int8Linear, Linear, Linears, _pad
 from engine.loop import Engine
 from engine.prompt import PromptEncoder
 from tests.engine.recorder import run
@@ -59,6 +59,19 @@ def test_int8_takes_rows_of_other_types(dtype: torch.dtype) -> None:
     found = Int8Linear(weight.to(dtype))(x.to(dtype))
     assert found.dtype == dtype
     assert error(found, x @ weight.T) < 0.02
+
+
+@pytest.mark.parametrize("sizes", [(3, 64, 128), (2, 42, 64), (1, 7, 24)])
+@pytest.mark.parametrize("num_rows", [0, 1, 4, 5, 16, 40])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_each_head_has_a_matrix_of_its_own(sizes: tuple[int, int, int], num_rows: int, dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    num_heads, in_dim, _ = sizes
+    weight, rows = torch.randn(sizes).to(dtype), torch.randn(num_rows, num_heads, in_dim + 3).to(dtype)
+    x = rows[..., 3:]  # part of wider ones, as a query without its rotated part is
+    found = HeadLinear(weight)(x)
+    expected = torch.einsum("rhi,hio->rho", x.double(), weight.double())
+    torch.testing.assert_close(found.double(), expected, rtol=2**-7, atol=2**-7)
 
 
 @pytest.mark.parametrize("quantization", [None, "int8"])
