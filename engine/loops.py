@@ -600,7 +600,7 @@ def _rounded_either(number: Any, like: Any) -> Any:
 
 @_loop
 def _fetch_row(rows: Array, index: int) -> None:
-    """Begin to bring a row of a matrix from memory, which takes longer than to compute with it, if that has to be told."""
+    """Begin to bring a row of a matrix from memory, where that must be told: it takes longer than to compute with it."""
     for offset in range(0, rows.shape[1] * rows.itemsize if _FETCHES else 0, 64):
         _fetch(np.uintp(rows.ctypes.data + index * rows.strides[0] + offset))
 
