@@ -158,7 +158,7 @@ class StepAttention:
         Returns:
             `[sum of num_rows, num_heads, rank]`.
         """
-        # Of long ones oneDNN has the faster products, if ours have none or leave threads without a sequence.
+        # oneDNN is faster for long ones, unless ours are products too and every thread has a sequence.
         in_products = kernels.sees_latents_in_products(query, rank) and len(self.starts) >= torch.get_num_threads()
         num_single = len(self.starts) if in_products or max(self.lengths, default=0) <= _MAX_LOOPED else 0
         outputs = []

@@ -23,6 +23,7 @@ from engine.config import EngineConfig
 from engine.errors import LoadError
 from engine.images import TOKEN_SIDE, ImageMode
 from engine.linear import Linears
+from engine.machine import num_cores
 from engine.models.decoder import Decoder
 from engine.models.deepseek_ocr import DeepseekOcr2Vision, DeepseekOcrVision, VisionEncoder
 from engine.models.deepseek_ocr_config import is_deepseek_ocr, translate
@@ -70,6 +71,8 @@ def load_checkpoint(config: EngineConfig) -> Checkpoint:
         LoadError: one sentence that says what is wrong and what to do.
     """
     device = _device(config)
+    if device.type == "cpu":  # before weights are laid out, which oneDNN does for this number
+        torch.set_num_threads(config.num_threads or max(1, num_cores() - 1))
     name = config.gpu_checkpoint if device.type == "cuda" and config.gpu_checkpoint else config.checkpoint
     _check_folder(name)
     model_config, tokenizer = _load_config(name)

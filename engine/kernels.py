@@ -150,14 +150,14 @@ def experts_of_rows(x: Tensor, chosen: Tensor, gate_up: tuple[Array, ...], down:
     """What the experts that are chosen for each of a few rows make of it, on one thread.
 
     Args:
-        x: `[num_rows, hidden_size]`, as many rows as the layers' loops take.
-        chosen: `[num_rows, num_chosen]`, int64.
+        x: `[num_rows, hidden_size]`, at most as many rows as the layers' loops take.
+        chosen: `[num_rows, num_chosen]`, int64; a row's are all different.
         gate_up, down: `linear.stack` of the experts' layers.
 
     Returns:
-        `[num_rows, num_chosen, hidden_size]`.
+        `[num_rows · num_chosen, hidden_size]`, row by row.
     """
-    out = x.new_empty(*chosen.shape, x.shape[1])
+    out = x.new_empty(chosen.numel(), x.shape[1])
     loops.experts_of_rows(array(x), array(chosen), gate_up, down, array(out))
     return out
 
@@ -177,7 +177,8 @@ def multiply_heads_in_products(x: Tensor, weight: Array) -> Tensor:
 
     `weight` is `[num_heads, out_dim / 64, in_dim / 2, 64]`, two inputs' weights in each 32 bits.
     """
-    num_heads, num_blocks, _, block = weight.shape
+    num_heads, num_blocks, num_pairs, block = weight.shape
+    assert x.dtype == torch.bfloat16 and x.shape[1:] == (num_heads, 2 * num_pairs) and x.stride(2) == 1
     out = x.new_empty(len(x), num_heads, num_blocks * block)
     _in_parts(loops.multiply_heads_in_products, num_heads, len(x) * weight.size, array(x), weight, array(out))
     return out
@@ -281,7 +282,7 @@ def attend(
 def sees_latents_in_products(query: Tensor, rank: int) -> bool:
     """Whether `see_latents` takes products of matrices, which are fast for long sequences too."""
     is_whole = query.shape[2] % INPUTS_UNIT == rank % loops.BLOCKS[0] == 0
-    return loops.HAS_PRODUCTS and query.dtype == torch.bfloat16 and is_whole
+    return loops.HAS_PRODUCTS and query.is_cpu and query.dtype == torch.bfloat16 and is_whole
 
 
 def see_latents(query: Tensor, keys: Tensor, starts: Array, lengths: Array, rank: int, scale: float) -> Tensor:

@@ -148,10 +148,10 @@ class HeadLinear(nn.Module):
 def stack(layers: Sequence[Linear | Int8Linear]) -> tuple[Array, ...] | None:
     """What `loops` reads of layers of one shape: where each one's blocks are, the first's, and the rest side by side.
 
-    The layers must outlive it. None where one of them has nothing for `loops`.
+    The layers must outlive it. None where one of them has nothing for `loops`, or lies in memory in another way.
     """
     rows = [layer.rows for layer in layers if layer.rows is not None]
-    if len(rows) < len(layers):
+    if len(rows) < len(layers) or len({blocks.shape for blocks, *_ in rows}) > 1:
         return None
     blocks, *rest = zip(*rows, strict=True)
     return np.array([block.ctypes.data for block in blocks]), blocks[0], *(np.stack(parts) for parts in rest)

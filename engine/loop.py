@@ -21,7 +21,6 @@ from engine.flight import Flight
 from engine.gpu_runner import GpuRunner, suits
 from engine.guidance import Guidance, Guide
 from engine.image_encoding import ImageEncoding
-from engine.machine import num_cores
 from engine.outcome import end, extend, read
 from engine.prefix_cache import PrefixCache
 from engine.request import Output, PromptImage, Request
@@ -50,8 +49,6 @@ class Engine:
     """
 
     def __init__(self, checkpoint: Checkpoint, config: EngineConfig) -> None:
-        if checkpoint.device.type == "cpu":
-            torch.set_num_threads(config.num_threads or max(1, num_cores() - 1))
         self._checkpoint = checkpoint
         self._max_sequences = config.max_sequences
         plan = plan_cache(checkpoint, config)

@@ -600,7 +600,7 @@ def _rounded_either(number: Any, like: Any) -> Any:
 
 @_loop
 def _fetch_row(rows: Array, index: int) -> None:
-    """Begin to bring a row of a matrix from memory, where that must be told: it takes longer than to compute with it."""
+    """Begin to bring a row of a matrix from memory, which takes longer than to compute, where that must be told."""
     for offset in range(0, rows.shape[1] * rows.itemsize if _FETCHES else 0, 64):
         _fetch(np.uintp(rows.ctypes.data + index * rows.strides[0] + offset))
 
@@ -1091,20 +1091,21 @@ def _of_stack_either(layers: Any, index: Any) -> Any:
 
 @_loop
 def experts_of_rows(x: Array, chosen: Array, gate_up: tuple[Array, ...], down: tuple[Array, ...], out: Array) -> None:
-    """What the experts that are `chosen [num_rows, num_chosen]` make of rows `x [num_rows, hidden_size]`.
+    """What the experts that are `chosen [num_rows, num_chosen]`, a row's all different, make of `x`.
 
     The rows of each expert are computed together; the others' weights are not touched.
 
     Args:
+        x: `[num_rows, hidden_size]`.
         gate_up, down: stacks of the experts' layers.
-        out: `[num_rows, num_chosen, hidden_size]`, written.
+        out: `[num_rows · num_chosen, hidden_size]`, row by row, written.
     """
-    num_chosen, num_experts = chosen.shape[1], len(gate_up[0])
-    places = np.empty(chosen.size, np.int64)
-    for expert in range(num_experts):
+    experts, num_chosen = chosen.ravel(), chosen.shape[1]
+    places = np.empty(len(experts), np.int64)
+    for expert in range(len(gate_up[0])):
         num = 0
-        for place in range(chosen.size):
-            if chosen[place // num_chosen, place % num_chosen] == expert:
+        for place in range(len(experts)):
+            if experts[place] == expert:
                 places[num] = place
                 num += 1
         if num == 0:
@@ -1118,7 +1119,7 @@ def experts_of_rows(x: Array, chosen: Array, gate_up: tuple[Array, ...], down: t
         swiglu(0, num, both, gated)
         _linear(gated, _of_stack(down, expert), rows)
         for i in range(num):
-            out[places[i] // num_chosen, places[i] % num_chosen] = rows[i]
+            out[places[i]] = rows[i]
 
 
 @_loop

@@ -47,11 +47,11 @@ class Experts:
         return self._shared(x) + _mixed(self._compute_chosen(x, chosen), weights).to(x.dtype)
 
     def _compute_chosen(self, x: Tensor, chosen: Tensor) -> Tensor:
-        """`[num_tokens, num_chosen]` experts' outputs, `[num_tokens · num_chosen, hidden_size]`, token by token."""
+        """What the chosen experts make of each token: `[num_tokens · num_chosen, hidden_size]`, token by token."""
         gate_up, down = self._stacks
         # With several threads each product is better shared among these.
         if gate_up and down and len(x) <= self._max_rows and torch.get_num_threads() == 1:
-            return kernels.experts_of_rows(x, chosen, gate_up, down).flatten(0, 1)
+            return kernels.experts_of_rows(x, chosen, gate_up, down)
         if len(x) == 1:
             return torch.cat([self._compute(expert, x) for expert in chosen[0].tolist()])
         # The choices sorted by expert: the rows of each are neighbours.

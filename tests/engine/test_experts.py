@@ -20,7 +20,7 @@ KINDS = [None, pytest.param("int8", marks=pytest.mark.skipif(MAX_INT8_ROWS == 0,
 
 
 @pytest.fixture(autouse=True)
-def threads() -> Iterator[None]:
+def bfloat16_on_one_thread() -> Iterator[None]:
     if not kernels.onednn_multiplies(torch.empty(1, dtype=torch.bfloat16)):
         pytest.skip("oneDNN has no bfloat16 on this CPU")
     before = torch.get_num_threads()
@@ -75,6 +75,8 @@ def test_what_has_no_loop_goes_one_by_one(dtype: torch.dtype, monkeypatch: pytes
 def test_a_stack_is_of_layers_with_loops_alone() -> None:
     linears = Linears()
     with_loops, without = linears.make(torch.randn(64, 64).bfloat16()), linears.make(torch.randn(64, 64))
+    assert with_loops.rows is not None
     assert stack([with_loops, without]) is None
+    assert stack([with_loops, linears.make(torch.randn(128, 64).bfloat16())]) is None
     layers = stack([with_loops, with_loops])
-    assert layers is not None and len(layers[0]) == 2
+    assert layers is not None and layers[0].tolist() == [with_loops.rows[0].ctypes.data] * 2

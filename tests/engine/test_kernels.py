@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -311,10 +312,10 @@ def test_latents_are_keys_and_values(key_dim: int, rank: int, dtype: torch.dtype
         past = cached[start : start + length].float()
         expected = ((rows @ past.T) * 0.2).softmax(-1) @ past[:, :rank]
         torch.testing.assert_close(seen.float(), expected, rtol=2**-7, atol=1e-2 if dtype == torch.bfloat16 else 1e-5)
-    cached[200:328] = torch.nan  # which harms nobody else
-    broken, *others = (kernels.see_latents(query, cached, starts, lengths, rank, 0.2)[i] for i in (3, 0, 1, 2, 4))
-    assert broken.isnan().all()
-    assert torch.equal(torch.stack(others), out[[0, 1, 2, 4]])
+    cached[3:53] = torch.nan  # which does no harm to the shorter ones that follow
+    again = kernels.see_latents(query, cached, starts, lengths, rank, 0.2)
+    assert again[0].isnan().all()
+    assert torch.equal(again[1:], out[1:])
 
 
 GREEDY = (0.0, 0, 1.0, 0.0, 0.0)
@@ -383,15 +384,21 @@ def test_one_process_compiles_at_a_time(monkeypatch: pytest.MonkeyPatch, tmp_pat
 ])  # fmt: skip
 @pytest.mark.parametrize("quantization", [None, "int8"])
 def test_nothing_is_compiled_while_requests_are_served(
-    start_engine: Callable[..., Engine], architecture: str, head_dim: int, dtype: str, quantization: str | None
-) -> None:
-    for make in (loops.attend, loops.layer_of_rows, loops.see_latents):
+    start_engine: Callable[..., Engine], architecture: str, head_dim: int, dtype: str, quantization: str | None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    at_once = []
+    """Calls of loops for many operations."""
+    experts_of_rows, layer_of_rows = kernels.experts_of_rows, loops.layer_of_rows
+    monkeypatch.setattr(kernels, "experts_of_rows", lambda *parts: at_once.append(1) or experts_of_rows(*parts))
+    monkeypatch.setattr(loops, "layer_of_rows", cache(lambda dim: at_once.append(1) or layer_of_rows(dim)))
+    for make in (loops.attend, layer_of_rows, loops.see_latents):
         make.cache_clear()
     engine = start_engine(architecture, dtype=dtype, quantization=quantization, max_step_tokens=65)
 
     def num_compiled() -> int:
         latents = loops.see_latents(32 + 8, 32), loops.see_latents(64 + 32, 64)
-        made = loops.attend(head_dim, head_dim), loops.layer_of_rows(head_dim), *latents
+        made = loops.attend(head_dim, head_dim), layer_of_rows(head_dim), *latents
         return sum(len(loop.signatures) for loop in (*made, *LOOPS))
 
     before = num_compiled()
@@ -411,9 +418,8 @@ def test_nothing_is_compiled_while_requests_are_served(
         case.wait()
     assert num_compiled() == before > 0
     if architecture.startswith("wide") and dtype == "bfloat16" and torch.get_num_threads() == 1:
-        at_once = loops.layer_of_rows(head_dim) if architecture == "wide llama" else loops.experts_of_rows
         has_loops = loops.MAX_INT8_ROWS > 0 if quantization else kernels.onednn_multiplies(torch.empty(1).bfloat16())
-        assert bool(at_once.signatures) >= has_loops
+        assert bool(at_once) == has_loops
 
 
 @pytest.mark.parametrize("size", [31, 32, 100, 5000])
