@@ -16,7 +16,13 @@ from engine.linear import Linears, stack
 from engine.loops import MAX_INT8_ROWS
 from engine.models.feed_forward import Experts
 
-KINDS = [None, pytest.param("int8", marks=pytest.mark.skipif(MAX_INT8_ROWS == 0, reason="no products of 8 bits"))]
+only_with_int8 = pytest.mark.skipif(MAX_INT8_ROWS == 0, reason="no products of 8 bits")
+KINDS = [
+    (None, torch.bfloat16),
+    pytest.param("int8", torch.bfloat16, marks=only_with_int8),
+    pytest.param("int8", torch.float32, marks=only_with_int8),
+]
+"""Layers with loops for few rows."""
 
 
 @pytest.fixture(autouse=True)
@@ -54,11 +60,11 @@ def computed(layer: Experts, x: Tensor, num_threads: int, monkeypatch: pytest.Mo
         return layer(x), bool(calls)
 
 
-@pytest.mark.parametrize("quantization", KINDS)
-def test_same_numbers(quantization: Quantization | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    layer, max_rows = experts(quantization), Linears(quantization).max_rows
+@pytest.mark.parametrize(("quantization", "dtype"), KINDS)
+def test_same_numbers(quantization: Quantization | None, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
+    layer, max_rows = experts(quantization, dtype), Linears(quantization).max_rows
     for num_rows in (1, 2, 3, max_rows, max_rows + 1):
-        x = torch.randn(num_rows, 128).bfloat16()
+        x = torch.randn(num_rows, 128).to(dtype)
         at_once, in_one_call = computed(layer, x, 1, monkeypatch)
         one_by_one, never = computed(layer, x, 2, monkeypatch)
         assert (in_one_call, never) == (num_rows <= max_rows, False)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import kernels, loops
 from engine.attention import CacheShape, KVCache, Segment, StepAttention
 from engine.checkpoint import load_checkpoint
 from engine.config import EngineConfig
@@ -50,6 +51,26 @@ def test_latents_and_what_is_made_of_them_give_the_same(decoder: FusedDecoder, m
     whole = steps(decoder, [40])
     for chunks in ([1] * 40, [8] * 5, [1, 20, 3, 16], [39, 1]):
         torch.testing.assert_close(steps(decoder, chunks), whole, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("num_threads", [1, 2, 3])
+def test_long_sequences_are_looped_over_where_that_is_fast(num_threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    see_latents = kernels.see_latents
+    monkeypatch.setattr(kernels, "see_latents", lambda *arguments: calls.append(1) or see_latents(*arguments))
+    torch.manual_seed(0)
+    cache = KVCache(CacheShape(1, 1, 96, 0), 1000, torch.bfloat16, torch.device("cpu"))
+    cache.keys[0].normal_()
+    query, segments = torch.randn(2, 4, 96).bfloat16(), [Segment(1, 0, 700), Segment(1, 800, 20)]
+    before = torch.get_num_threads()
+    torch.set_num_threads(num_threads)
+    seen = StepAttention(cache, torch.tensor([699, 819]), segments).see_latents(0, query, [1, 1], 64, 0.2)
+    torch.set_num_threads(before)
+    assert bool(calls) == (loops.HAS_PRODUCTS and num_threads <= 2)
+    for rows, segment, found in zip(query.float(), segments, seen, strict=True):
+        past = cache.keys[0, 0, segment.start : segment.start + segment.num_cached].float()
+        expected = (rows @ past.T * 0.2).softmax(-1) @ past[:, :64]
+        torch.testing.assert_close(found.float(), expected, rtol=2**-6, atol=1e-2)
 
 
 def test_rows_absorb_up_to_where_it_costs_the_same() -> None:
