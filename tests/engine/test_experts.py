@@ -26,7 +26,7 @@ KINDS = [
 
 
 @pytest.fixture(autouse=True)
-def bfloat16_on_one_thread() -> Iterator[None]:
+def only_with_bfloat16() -> Iterator[None]:
     if not kernels.onednn_multiplies(torch.empty(1, dtype=torch.bfloat16)):
         pytest.skip("oneDNN has no bfloat16 on this CPU")
     before = torch.get_num_threads()

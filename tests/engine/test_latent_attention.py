@@ -64,8 +64,10 @@ def test_long_sequences_are_looped_over_where_that_is_fast(num_threads: int, mon
     query, segments = torch.randn(2, 4, 96).bfloat16(), [Segment(1, 0, 700), Segment(1, 800, 20)]
     before = torch.get_num_threads()
     torch.set_num_threads(num_threads)
-    seen = StepAttention(cache, torch.tensor([699, 819]), segments).see_latents(0, query, [1, 1], 64, 0.2)
-    torch.set_num_threads(before)
+    try:
+        seen = StepAttention(cache, torch.tensor([699, 819]), segments).see_latents(0, query, [1, 1], 64, 0.2)
+    finally:
+        torch.set_num_threads(before)
     assert bool(calls) == (loops.HAS_PRODUCTS and num_threads <= 2)
     for rows, segment, found in zip(query.float(), segments, seen, strict=True):
         past = cache.keys[0, 0, segment.start : segment.start + segment.num_cached].float()
